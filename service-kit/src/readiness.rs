@@ -1,0 +1,227 @@
+//! Whether this process should get traffic, and what it lacks.
+//!
+//! ```text
+//!            every dependency reached once          a dependency lost
+//! starting ────────────────────────────────► ready ◄────────────────► degraded
+//!     └──────────────────── signal ────────────┴──────► draining ◄──────┘
+//! ```
+//! A later loss is only `degraded` (still 200): one outage of a shared dependency must not take every instance out of
+//! service at once.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::Serialize;
+use tracing::{info, warn};
+
+use crate::Identity;
+
+/// Shared view of what this process needs. Clones see the same state.
+#[derive(Debug, Clone)]
+pub struct Readiness {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    identity: Identity,
+    // Held for a few instructions, never across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    draining: bool,
+    serving: bool,
+    dependencies: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    reached_once: bool,
+    /// Why it cannot be used now; `None` once reached.
+    reason: Option<String>,
+}
+
+/// One thing this process needs, and the handle to say how it is.
+#[derive(Debug, Clone)]
+pub struct Dependency {
+    readiness: Readiness,
+    index: usize,
+}
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// 200 or 503.
+    pub http_status: u16,
+    /// JSON: `{"status","instance","generation","dependencies":[{"name","state","reason"}]}`.
+    pub body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    status: &'static str,
+    instance: &'a str,
+    generation: String,
+    dependencies: Vec<Line<'a>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    name: &'a str,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl Readiness {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { inner: Arc::new(Inner { identity, state: Mutex::default() }) }
+    }
+
+    /// Declares something that must be reached once before this process is ready.
+    pub fn dependency(&self, name: &str) -> Dependency {
+        let mut state = self.state();
+        state.dependencies.push(Entry {
+            name: name.to_owned(),
+            reached_once: false,
+            reason: Some("not reached yet".to_owned()),
+        });
+        Dependency { readiness: self.clone(), index: state.dependencies.len() - 1 }
+    }
+
+    /// True from the signal to stop until the end.
+    pub fn is_draining(&self) -> bool {
+        self.state().draining
+    }
+
+    /// What `/readyz` says now.
+    pub fn report(&self) -> Report {
+        let state = self.state();
+        let status = state.status();
+        let body = Body {
+            status,
+            instance: &self.inner.identity.instance,
+            generation: format!("{:016x}", self.inner.identity.generation),
+            dependencies: state.dependencies.iter().map(Entry::line).collect(),
+        };
+        let body = serde_json::to_string(&body).expect("names and reasons are plain text");
+        Report { http_status: if matches!(status, "ready" | "degraded") { 200 } else { 503 }, body }
+    }
+
+    pub(crate) fn serving(&self) {
+        self.state().serving = true;
+    }
+
+    pub(crate) fn drain(&self) {
+        self.state().draining = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn status(&self) -> &'static str {
+        if self.draining {
+            "draining"
+        } else if !self.serving || self.dependencies.iter().any(|entry| !entry.reached_once) {
+            "starting"
+        } else if self.dependencies.iter().any(|entry| entry.reason.is_some()) {
+            "degraded"
+        } else {
+            "ready"
+        }
+    }
+}
+
+impl Entry {
+    fn line(&self) -> Line<'_> {
+        let state = match (&self.reason, self.reached_once) {
+            (None, _) => "reached",
+            (Some(_), true) => "lost",
+            (Some(_), false) => "waiting",
+        };
+        Line { name: &self.name, state, reason: self.reason.as_deref() }
+    }
+}
+
+impl Dependency {
+    /// It answered. Cheap to repeat; only a change is logged.
+    pub fn reached(&self) {
+        let mut state = self.readiness.state();
+        let entry = &mut state.dependencies[self.index];
+        entry.reached_once = true;
+        if entry.reason.take().is_some() {
+            info!(dependency = %entry.name, "dependency reached");
+        }
+    }
+
+    /// It does not answer; `reason` is for people. Only a change is logged.
+    pub fn lost(&self, reason: impl Into<String>) {
+        let reason = reason.into();
+        let mut state = self.readiness.state();
+        let entry = &mut state.dependencies[self.index];
+        if entry.reason.as_deref() != Some(&reason) {
+            warn!(dependency = %entry.name, %reason, "dependency away");
+            entry.reason = Some(reason);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each letter is one event: `s` serving, `r`/`l` dependency reached/lost, `d` draining.
+    #[track_caller]
+    fn check(events: &str, status: &str, http_status: u16) {
+        let readiness = Readiness::new(Identity { instance: "app-1".into(), generation: 7 });
+        let dependency = readiness.dependency("redis");
+        for event in events.chars() {
+            match event {
+                's' => readiness.serving(),
+                'r' => dependency.reached(),
+                'l' => dependency.lost("refused"),
+                _ => readiness.drain(),
+            }
+        }
+        let report = readiness.report();
+        assert!(report.body.contains(&format!("\"status\":\"{status}\"")), "{events}: {}", report.body);
+        assert_eq!(report.http_status, http_status, "{events}");
+    }
+
+    #[test]
+    fn ready_needs_listeners_and_every_dependency() {
+        check("", "starting", 503);
+        check("s", "starting", 503);
+        check("r", "starting", 503);
+        check("sr", "ready", 200);
+    }
+
+    #[test]
+    fn a_later_loss_degrades_but_keeps_serving() {
+        check("srl", "degraded", 200);
+        check("srlr", "ready", 200);
+        check("sl", "starting", 503);
+    }
+
+    #[test]
+    fn draining_wins() {
+        check("srd", "draining", 503);
+        check("d", "draining", 503);
+        check("srld", "draining", 503);
+    }
+
+    #[test]
+    fn the_body_says_who_and_why() {
+        let readiness = Readiness::new(Identity { instance: "app-1".into(), generation: 7 });
+        readiness.dependency("redis").lost("refused");
+        assert_eq!(
+            readiness.report().body,
+            r#"{"status":"starting","instance":"app-1","generation":"0000000000000007","dependencies":[{"name":"redis","state":"waiting","reason":"refused"}]}"#
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Request ids and the W3C Trace Context header, as they travel from the balancer to the app.
+
+use std::fmt;
+
+pub(crate) fn random_u64() -> u64 {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    u64::from_ne_bytes(bytes)
+}
+
+/// A new request id: 32 hexadecimal digits.
+pub fn new_request_id() -> String {
+    format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+}
+
+/// Whether a request id that a client sent may be kept: 8 to 64 letters, digits, `-` or `_`, so that it is safe in a log.
+pub fn is_request_id(text: &str) -> bool {
+    (8..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// A `traceparent` header, version 00 (W3C Trace Context, section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The whole trace.
+    pub trace_id: u128,
+    /// The span that sent the request.
+    pub span_id: u64,
+    /// Bit 0: sampled.
+    pub flags: u8,
+}
+
+impl TraceParent {
+    /// A new trace, not sampled. Ids are never 0, which the format forbids.
+    pub fn new() -> Self {
+        Self { trace_id: fastrand::u128(1..), span_id: fastrand::u64(1..), flags: 0 }
+    }
+
+    /// The same trace with a span of our own.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { span_id: fastrand::u64(1..), ..self }
+    }
+
+    /// Reads a header; anything that the format does not allow gives `None`, and a new trace should begin.
+    pub fn parse(text: &str) -> Option<Self> {
+        let lower_hex = |part: &str| part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let mut parts = text.split('-');
+        let (version, trace, span, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let well_formed = version.len() == 2 && trace.len() == 32 && span.len() == 16 && flags.len() == 2;
+        if !well_formed || ![version, trace, span, flags].into_iter().all(lower_hex) || version == "ff" {
+            return None;
+        }
+        // Version 00 has exactly four parts; later versions may add some.
+        if version == "00" && parts.next().is_some() {
+            return None;
+        }
+        let parsed = Self {
+            trace_id: u128::from_str_radix(trace, 16).ok()?,
+            span_id: u64::from_str_radix(span, 16).ok()?,
+            flags: u8::from_str_radix(flags, 16).ok()?,
+        };
+        (parsed.trace_id != 0 && parsed.span_id != 0).then_some(parsed)
+    }
+}
+
+impl Default for TraceParent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, accepted: bool) {
+        assert_eq!(TraceParent::parse(text).is_some(), accepted, "{text}");
+    }
+
+    #[test]
+    fn what_the_format_allows() {
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", true);
+        check("01-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", true);
+        check("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-more", false);
+        check("ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false);
+        check("00-00000000000000000000000000000000-b7ad6b7169203331-01", false);
+        check("00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01", false);
+        check("00-0AF7651916CD43DD8448EB211C80319C-b7ad6b7169203331-01", false);
+        check("00-+af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", false);
+        check("", false);
+        check("00", false);
+    }
+
+    #[test]
+    fn a_child_stays_in_its_trace() {
+        let parent = TraceParent::new();
+        let child = TraceParent::parse(&parent.child().to_string()).expect("what we print, we read");
+        assert_eq!(child.trace_id, parent.trace_id);
+        assert_ne!(child.span_id, parent.span_id);
+    }
+
+    #[test]
+    fn request_ids_are_safe_in_logs() {
+        assert!(is_request_id(&new_request_id()));
+        assert!(!is_request_id("short"));
+        assert!(!is_request_id("with a space and\nmore"));
+        assert!(!is_request_id(&"a".repeat(65)));
+    }
+}
