@@ -1,0 +1,255 @@
+//! From the octets of a query to the octets of its answer. The same function serves UDP and TCP; it owns nothing, reads
+//! no clock and no socket, and any octets are an acceptable query.
+
+use crate::resolve::{Part, Reply, resolve};
+use crate::wire::query::Header;
+use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
+use crate::zone::{Order, Rrset, Zones};
+
+/// What every client can take over UDP (RFC 1035 section 4.2.1).
+pub const UDP_BYTES_MIN: u16 = 512;
+/// A whole message behind its two-octet length.
+pub const TCP_BYTES_MAX: usize = 65_535;
+/// An OPT record without options.
+const OPT_BYTES: usize = 11;
+
+/// The two ways a query arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+impl Transport {
+    pub const ALL: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+}
+
+/// How answers are given.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    pub transport: Transport,
+    /// The most we send over UDP and the most we announce, whatever a client claims: longer datagrams are fragmented on
+    /// the way, and fragments are lost or forged.
+    pub udp_payload_bytes_max: u16,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing was written; nothing is to be sent.
+    Ignored(Ignored),
+    /// One message was appended.
+    Answered { rcode: Rcode, truncated: bool },
+}
+
+/// Answers one packet by appending a message to `out`. `random(n)` gives a uniform number below `n`, for sets in random
+/// order.
+pub fn answer(
+    packet: &[u8],
+    zones: &Zones,
+    terms: Terms,
+    random: &mut impl FnMut(usize) -> usize,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let query = match Query::parse(packet) {
+        Ok(query) => query,
+        Err(Rejected::Ignore(why)) => return Verdict::Ignored(why),
+        Err(Rejected::Answer(header, rcode)) => return header_only(header, rcode, out),
+    };
+    let reply = match query.edns {
+        // RFC 6891 section 6.1.3: the version we do speak is in our OPT record.
+        Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
+        _ => resolve(zones, &query.question),
+    };
+    write_message(&query, &reply, terms, random, out)
+}
+
+/// An answer to a packet whose question we could not or would not read.
+fn header_only(header: Header, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
+    out.extend_from_slice(&header_octets(header, rcode, false, false));
+    Verdict::Answered { rcode, truncated: false }
+}
+
+fn write_message(
+    query: &Query,
+    reply: &Reply<'_>,
+    terms: Terms,
+    random: &mut impl FnMut(usize) -> usize,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let bytes_max = match terms.transport {
+        Transport::Tcp => TCP_BYTES_MAX,
+        Transport::Udp => {
+            let asked = query.edns.map_or(UDP_BYTES_MIN, |edns| edns.payload_bytes);
+            let most = terms.udp_payload_bytes_max.max(UDP_BYTES_MIN);
+            usize::from(asked.clamp(UDP_BYTES_MIN, most))
+        }
+    };
+    let reserved = if query.edns.is_some() { OPT_BYTES } else { 0 };
+    let mut writer = Writer::new(out, bytes_max - reserved);
+    let mut rcode = reply.rcode;
+    let aa = reply.authoritative;
+    begin(&mut writer, query, rcode, aa, false).expect("512 octets hold a header, any question and OPT");
+    let after_question = writer.mark();
+    let mut truncated = false;
+    match sections(&mut writer, reply, random) {
+        Ok([answers, authority, additional]) => {
+            writer.patch_u16(6, answers);
+            writer.patch_u16(8, authority);
+            writer.patch_u16(10, additional);
+        }
+        // RFC 2181 section 9: a cut answer is not used, so it carries nothing that costs an amplifier's victim.
+        Err(Full) => {
+            writer.rewind(after_question);
+            truncated = terms.transport == Transport::Udp;
+            if !truncated {
+                rcode = Rcode::ServFail;
+            }
+            let octets = header_octets(query.header, rcode, aa && truncated, truncated);
+            writer.patch_u16(2, u16::from_be_bytes([octets[2], octets[3]]));
+        }
+    }
+    if let Some(edns) = query.edns {
+        writer.limit(bytes_max);
+        opt(&mut writer, rcode, edns.dnssec_ok, terms).expect("room was held back");
+    }
+    Verdict::Answered { rcode, truncated }
+}
+
+/// Header and question, the counts of the sections still zero.
+fn begin(
+    writer: &mut Writer<'_>,
+    query: &Query,
+    rcode: Rcode,
+    authoritative: bool,
+    truncated: bool,
+) -> Result<(), Full> {
+    writer.put(&header_octets(query.header, rcode, authoritative, truncated))?;
+    writer.patch_u16(4, 1);
+    let Question { name, record_type, class } = &query.question;
+    writer.put_name(name)?;
+    writer.put_u16(record_type.0)?;
+    writer.put_u16(class.0)
+}
+
+/// The header with all counts zero. RA, Z and AD are never set: we do not recurse and we do not validate.
+fn header_octets(header: Header, rcode: Rcode, authoritative: bool, truncated: bool) -> [u8; 12] {
+    let [id_high, id_low] = header.id.to_be_bytes();
+    let bit = |set: bool, mask: u8| if set { mask } else { 0 };
+    let high = 0x80
+        | (header.opcode.0 << 3)
+        | bit(authoritative, 0x04)
+        | bit(truncated, 0x02)
+        | bit(header.recursion_desired, 0x01);
+    let low = bit(header.checking_disabled, 0x10) | rcode.low();
+    [id_high, id_low, high, low, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Writes the three sections and returns their counts. Additional data that does not fit is left out set by set, unless
+/// the answer is of no use without it.
+fn sections(
+    writer: &mut Writer<'_>,
+    reply: &Reply<'_>,
+    random: &mut impl FnMut(usize) -> usize,
+) -> Result<[u16; 3], Full> {
+    let mut counts = [0; 3];
+    for part in &reply.answers {
+        counts[0] += ordered_set(writer, part, random)?;
+    }
+    for part in &reply.authority {
+        counts[1] += set(writer, part, 0)?;
+    }
+    // What cannot be left out goes first.
+    let (required, optional): (Vec<_>, Vec<_>) = reply.additional.iter().partition(|extra| extra.required);
+    for extra in required {
+        counts[2] += set(writer, &extra.part, 0)?;
+    }
+    for extra in optional {
+        let mark = writer.mark();
+        match set(writer, &extra.part, 0) {
+            Ok(count) => counts[2] += count,
+            Err(Full) => writer.rewind(mark),
+        }
+    }
+    Ok(counts)
+}
+
+fn ordered_set(
+    writer: &mut Writer<'_>,
+    part: &Part<'_>,
+    random: &mut impl FnMut(usize) -> usize,
+) -> Result<u16, Full> {
+    match &part.rrset.order {
+        Order::Fixed => set(writer, part, 0),
+        // An answer that will be cut must not take a turn, or the records whose turn falls on it would never come first.
+        Order::Cyclic(_) if !fits(writer, part) => Err(Full),
+        Order::Cyclic(cursor) => set(writer, part, cursor.next(part.rrset.records.len())),
+        Order::Random => shuffled_set(writer, part, random),
+    }
+}
+
+/// Whether a set of addresses, all of one size, fits what is left.
+fn fits(writer: &Writer<'_>, part: &Part<'_>) -> bool {
+    let Rrset { records, .. } = part.rrset;
+    let data = records.first().map_or(0, |rdata| rdata.bytes());
+    // From the second record on, the owner is a pointer.
+    let owners = writer.name_bytes(part.owner) + 2 * (records.len() - 1);
+    owners + records.len() * (10 + data) <= writer.room()
+}
+
+/// Every record of the set, from the one at `first` on and around.
+fn set(writer: &mut Writer<'_>, part: &Part<'_>, first: usize) -> Result<u16, Full> {
+    let count = part.rrset.records.len();
+    for at in (first..count).chain(0..first) {
+        record(writer, part, at)?;
+    }
+    Ok(u16::try_from(count).unwrap_or(u16::MAX))
+}
+
+/// Every record of the set once, by a Fisher-Yates shuffle.
+fn shuffled_set(
+    writer: &mut Writer<'_>,
+    part: &Part<'_>,
+    random: &mut impl FnMut(usize) -> usize,
+) -> Result<u16, Full> {
+    let mut order: Vec<usize> = (0..part.rrset.records.len()).collect();
+    for at in (1..order.len()).rev() {
+        order.swap(at, random(at + 1));
+    }
+    for at in &order {
+        record(writer, part, *at)?;
+    }
+    Ok(u16::try_from(order.len()).unwrap_or(u16::MAX))
+}
+
+fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Full> {
+    writer.put_name(part.owner)?;
+    writer.put_u16(part.rrset.record_type.0)?;
+    writer.put_u16(Class::IN.0)?;
+    writer.put_u32(part.ttl)?;
+    let length_at = writer.bytes();
+    writer.put_u16(0)?;
+    part.rrset.records[at].write(writer)?;
+    let length = writer.bytes() - length_at - 2;
+    writer.patch_u16(length_at, u16::try_from(length).map_err(|_| Full)?);
+    Ok(())
+}
+
+/// Our OPT record (RFC 6891 section 6.1.2): what we accept, the upper bits of the code, and the client's DO bit.
+fn opt(writer: &mut Writer<'_>, rcode: Rcode, dnssec_ok: bool, terms: Terms) -> Result<(), Full> {
+    writer.put(&[0])?;
+    writer.put_u16(RecordType::OPT.0)?;
+    writer.put_u16(terms.udp_payload_bytes_max.max(UDP_BYTES_MIN))?;
+    writer.put(&[rcode.high(), 0, if dnssec_ok { 0x80 } else { 0 }, 0])?;
+    writer.put_u16(0)?;
+    writer.add_u16(10, 1);
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! Who holds how many TCP connections. A permit is a guard: no way out of a connection forgets to give it back.
+
+use crate::config::TcpLimits;
+use crate::metrics::Closed;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The open connections by client.
+#[derive(Debug)]
+pub struct Clients {
+    connections_max: usize,
+    connections_per_client_max: usize,
+    unlimited: Vec<IpAddr>,
+    // Held for a few instructions, never across an await.
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_client: HashMap<IpAddr, usize>,
+}
+
+/// The right to one connection.
+#[derive(Debug)]
+pub struct Permit {
+    clients: Arc<Clients>,
+    client: IpAddr,
+}
+
+impl Clients {
+    pub fn new(limits: &TcpLimits) -> Clients {
+        Clients {
+            connections_max: limits.connections_max,
+            connections_per_client_max: limits.connections_per_client_max,
+            unlimited: limits.unlimited_clients.iter().map(IpAddr::to_canonical).collect(),
+            open: Mutex::default(),
+        }
+    }
+
+    /// Admits one more connection of a client, or says which limit it meets.
+    pub fn admit(clients: &Arc<Clients>, client: IpAddr) -> Result<Permit, Closed> {
+        // On a socket for both families, one client is not two.
+        let client = client.to_canonical();
+        let mut open = clients.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.total >= clients.connections_max {
+            return Err(Closed::TooMany);
+        }
+        let own = open.by_client.get(&client).copied().unwrap_or(0);
+        if own >= clients.connections_per_client_max && !clients.unlimited.contains(&client) {
+            return Err(Closed::TooManyOfClient);
+        }
+        open.total += 1;
+        open.by_client.insert(client, own + 1);
+        drop(open);
+        Ok(Permit { clients: clients.clone(), client })
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut open = self.clients.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.total -= 1;
+        if let Some(own) = open.by_client.get_mut(&self.client) {
+            *own -= 1;
+            if *own == 0 {
+                open.by_client.remove(&self.client);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Each letter is a client asking for a connection; upper case gives one back. Total at most 4, each at most 2, and
+    /// `g` is not limited on its own.
+    #[track_caller]
+    fn check(events: &str, expected: &str) {
+        let address = |letter: char| IpAddr::from([192, 0, 2, letter.to_ascii_lowercase() as u8]);
+        let clients = Arc::new(Clients::new(&TcpLimits {
+            connections_max: 4,
+            connections_per_client_max: 2,
+            unlimited_clients: vec![address('g')],
+            idle_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            query_bytes_max: 0,
+        }));
+        let mut held: Vec<Permit> = Vec::new();
+        let mut got = String::new();
+        for event in events.chars() {
+            if event.is_ascii_uppercase() {
+                let at = held.iter().position(|permit| permit.client == address(event)).unwrap();
+                held.remove(at);
+                continue;
+            }
+            got.push(match Clients::admit(&clients, address(event)) {
+                Ok(permit) => {
+                    held.push(permit);
+                    '+'
+                }
+                Err(Closed::TooMany) => 'T',
+                Err(_) => 'c',
+            });
+        }
+        assert_eq!(got, expected);
+        drop(held);
+        let open = clients.open.lock().unwrap();
+        assert_eq!((open.total, open.by_client.len()), (0, 0), "everything is given back");
+    }
+
+    #[test]
+    fn each_client_has_its_limit() {
+        check("aaabb", "++c++");
+    }
+    #[test]
+    fn all_together_have_theirs() {
+        check("aabbc", "++++T");
+    }
+    #[test]
+    fn what_is_given_back_counts_again() {
+        check("aaaAa", "++c+");
+        check("aabbAc", "+++++");
+    }
+    #[test]
+    fn some_are_bound_by_the_total_alone() {
+        check("ggggg", "++++T");
+    }
+
+    #[test]
+    fn a_mapped_address_is_the_same_client() {
+        let clients = Arc::new(Clients::new(&TcpLimits {
+            connections_max: 9,
+            connections_per_client_max: 1,
+            unlimited_clients: Vec::new(),
+            idle_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            query_bytes_max: 0,
+        }));
+        let _held = Clients::admit(&clients, "192.0.2.1".parse().unwrap()).unwrap();
+        assert_eq!(
+            Clients::admit(&clients, "::ffff:192.0.2.1".parse().unwrap()).unwrap_err(),
+            Closed::TooManyOfClient
+        );
+    }
+}

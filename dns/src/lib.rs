@@ -1,0 +1,26 @@
+//! An authoritative DNS server that gives round robin its due.
+//!
+//! A packet goes down and its answer comes back: [`udp`] and [`tcp`] own the sockets, [`answer`] turns octets into
+//! octets, [`resolve`] picks the sets, [`zone`] finds them, [`wire`] reads and writes. Zones come in from the side:
+//! [`directory`] reads master files with [`master`], and [`reload`] publishes a new snapshot that workers take up with
+//! their next packet. Everything from [`answer`] down is pure but for the cursors of cyclic sets.
+
+pub mod bind;
+pub mod clients;
+pub mod config;
+pub mod datagram;
+pub mod server;
+pub mod tcp;
+pub mod udp;
+
+pub mod answer;
+pub mod resolve;
+pub mod wire;
+pub mod zone;
+
+pub mod directory;
+pub mod master;
+pub mod metrics;
+pub mod reload;
+
+pub use server::start;

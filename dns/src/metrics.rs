@@ -1,0 +1,189 @@
+//! What is counted. Counters that a query touches are found by index, not by label, so that counting is one addition.
+
+use crate::answer::{Transport, Verdict};
+use crate::wire::{Ignored, Rcode};
+use crate::zone::Zones;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// A label set that is written once, when the counter behind it is made.
+type Labels = Vec<(&'static str, String)>;
+
+/// Every metric of the program.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// By transport, then by [`Rcode::index`].
+    answers: [[Counter; Rcode::ALL.len()]; 2],
+    truncated: [Counter; 2],
+    dropped: [Counter; Drop::ALL.len()],
+    closed: [Counter; Closed::ALL.len()],
+    pub tcp_connections: Gauge,
+    pub reloads_ok: Counter,
+    pub reloads_failed: Counter,
+    zone_serial: Family<Labels, Gauge>,
+}
+
+/// Why a packet got no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Drop {
+    /// No room for a header.
+    Short,
+    /// A response, not a query.
+    Response,
+    /// Longer than we read.
+    Oversized,
+    /// From port 0: nobody can be there.
+    Source,
+    /// The system did not take the answer.
+    Send,
+    /// The system did not give a packet.
+    Receive,
+}
+
+impl Drop {
+    const ALL: [(Drop, &str); 6] = [
+        (Drop::Short, "short"),
+        (Drop::Response, "response"),
+        (Drop::Oversized, "oversized"),
+        (Drop::Source, "source"),
+        (Drop::Send, "send"),
+        (Drop::Receive, "receive"),
+    ];
+}
+
+/// Why a TCP connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// The client closed it.
+    Client,
+    /// No complete query in time.
+    Idle,
+    /// The client did not take its answers in time.
+    SlowReader,
+    /// What came was no query: too long, too short, or a response.
+    Malformed,
+    /// The connection broke.
+    Broken,
+    /// The program is stopping.
+    Stopping,
+    /// Not taken up: too many connections in all.
+    TooMany,
+    /// Not taken up: too many from this client.
+    TooManyOfClient,
+}
+
+impl Closed {
+    const ALL: [(Closed, &str); 8] = [
+        (Closed::Client, "client"),
+        (Closed::Idle, "idle"),
+        (Closed::SlowReader, "slow-reader"),
+        (Closed::Malformed, "malformed"),
+        (Closed::Broken, "broken"),
+        (Closed::Stopping, "stopping"),
+        (Closed::TooMany, "too-many"),
+        (Closed::TooManyOfClient, "too-many-of-client"),
+    ];
+}
+
+impl Metrics {
+    /// Makes all metrics and adds them to the registry.
+    pub fn new(registry: &mut Registry) -> Metrics {
+        let answers: Family<Labels, Counter> = Family::default();
+        let truncated: Family<Labels, Counter> = Family::default();
+        let dropped: Family<Labels, Counter> = Family::default();
+        let closed: Family<Labels, Counter> = Family::default();
+        let reloads: Family<Labels, Counter> = Family::default();
+        let of = |family: &Family<Labels, Counter>, labels: Labels| family.get_or_create(&labels).clone();
+        let transport = |transport: Transport| ("transport", transport.as_str().to_string());
+        let metrics = Metrics {
+            answers: Transport::ALL.map(|via| {
+                Rcode::ALL
+                    .map(|rcode| of(&answers, vec![transport(via), ("rcode", rcode.as_str().to_string())]))
+            }),
+            truncated: Transport::ALL.map(|via| of(&truncated, vec![transport(via)])),
+            dropped: Drop::ALL.map(|(_, reason)| of(&dropped, vec![("reason", reason.to_string())])),
+            closed: Closed::ALL.map(|(_, reason)| of(&closed, vec![("reason", reason.to_string())])),
+            tcp_connections: Gauge::default(),
+            reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
+            reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
+            zone_serial: Family::default(),
+        };
+        let registry = registry.sub_registry_with_prefix("dns");
+        registry.register("answers", "Queries answered, by transport and response code", answers);
+        registry.register("answers_truncated", "Answers that did not fit and were sent with TC", truncated);
+        registry.register("packets_dropped", "Packets that got no answer, by reason", dropped);
+        registry.register("tcp_closed", "TCP connections that ended or were refused, by reason", closed);
+        registry.register("tcp_connections", "TCP connections open now", metrics.tcp_connections.clone());
+        registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
+        registry.register("zone_serial", "SOA serial in force, by zone", metrics.zone_serial.clone());
+        metrics
+    }
+
+    /// Counts what became of one packet.
+    pub fn verdict(&self, via: Transport, verdict: Verdict) {
+        match verdict {
+            Verdict::Answered { rcode, truncated } => {
+                self.answers[via as usize][rcode.index()].inc();
+                if truncated {
+                    self.truncated[via as usize].inc();
+                }
+            }
+            Verdict::Ignored(Ignored::Short) => self.drop(Drop::Short),
+            Verdict::Ignored(Ignored::Response) => self.drop(Drop::Response),
+        }
+    }
+
+    pub fn drop(&self, reason: Drop) {
+        self.dropped[reason as usize].inc();
+    }
+
+    pub fn closed(&self, reason: Closed) {
+        self.closed[reason as usize].inc();
+    }
+
+    /// Tells the serials of a new snapshot; those of withdrawn zones go.
+    pub fn zones(&self, zones: &Zones) {
+        self.zone_serial.clear();
+        for zone in zones.iter() {
+            let labels = vec![("zone", zone.origin().to_string())];
+            self.zone_serial.get_or_create(&labels).set(i64::from(zone.soa().1.serial));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_found_at_their_index() {
+        for (at, (reason, _)) in Drop::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at);
+        }
+        for (at, (reason, _)) in Closed::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, at);
+        }
+    }
+
+    #[test]
+    fn every_answer_is_counted_once() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        metrics.verdict(Transport::Tcp, Verdict::Answered { rcode: Rcode::NxDomain, truncated: false });
+        metrics.verdict(Transport::Udp, Verdict::Answered { rcode: Rcode::NoError, truncated: true });
+        metrics.verdict(Transport::Udp, Verdict::Ignored(Ignored::Response));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "dns_answers_total{transport=\"tcp\",rcode=\"NXDOMAIN\"} 1",
+            "dns_answers_total{transport=\"udp\",rcode=\"NOERROR\"} 1",
+            "dns_answers_total{transport=\"udp\",rcode=\"NXDOMAIN\"} 0",
+            "dns_answers_truncated_total{transport=\"udp\"} 1",
+            "dns_packets_dropped_total{reason=\"response\"} 1",
+        ] {
+            assert!(text.lines().any(|there| there == line), "{line} in {text}");
+        }
+    }
+}

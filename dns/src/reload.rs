@@ -1,0 +1,143 @@
+//! Publishes zones: at start all or nothing, later file by file. A broken file keeps the zone it had, and the new
+//! snapshot, good files and kept zones together, is put in force at once.
+
+use crate::config::{Config, ZoneFiles};
+use crate::directory::{self, ZoneFile, fault_at};
+use crate::metrics::Metrics;
+use crate::zone::{Zone, Zones};
+use arc_swap::ArcSwap;
+use service_kit::{Dependency, Reloads};
+use std::fmt;
+use std::sync::Arc;
+use tracing::{error, info, warn};
+
+/// The zones in force, and how they are replaced.
+#[derive(Debug)]
+pub struct Publisher {
+    zones: Arc<ArcSwap<Zones>>,
+    metrics: Metrics,
+    /// Lost while there is no zone at all: a server that refuses everything should not be asked.
+    readiness: Dependency,
+}
+
+/// The start is refused: these files are broken.
+#[derive(Debug)]
+pub struct BrokenZones(Vec<String>);
+
+impl fmt::Display for BrokenZones {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "zones are broken: {}", self.0.join("; "))
+    }
+}
+
+impl std::error::Error for BrokenZones {}
+
+impl Publisher {
+    /// Loads the zones to start with. Every file must be right: what to serve in place of a broken one is not known yet.
+    pub async fn start(
+        files: &ZoneFiles,
+        metrics: Metrics,
+        readiness: Dependency,
+    ) -> Result<Publisher, BrokenZones> {
+        let publisher = Publisher { zones: Arc::default(), metrics, readiness };
+        let read = read(files).await.map_err(|reason| BrokenZones(vec![reason]))?;
+        let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.at(&file.path)));
+        let broken: Vec<String> = errors.collect();
+        if broken.is_empty() {
+            publisher.publish(read);
+            Ok(publisher)
+        } else {
+            Err(BrokenZones(broken))
+        }
+    }
+
+    /// The zones in force, for workers to load once a packet.
+    pub fn zones(&self) -> Arc<ArcSwap<Zones>> {
+        self.zones.clone()
+    }
+
+    /// Reloads at every SIGHUP. Listeners and limits stay as they are until a restart.
+    pub async fn run(self, mut reloads: Reloads<Config>) {
+        loop {
+            let config = reloads.next().await;
+            match read(&config.zones).await {
+                Ok(files) => self.publish(files),
+                Err(reason) => {
+                    error!(%reason, "reload failed: all zones stay as they are");
+                    self.metrics.reloads_failed.inc();
+                }
+            }
+        }
+    }
+
+    /// Puts a new snapshot in force.
+    fn publish(&self, files: Vec<ZoneFile>) {
+        let before = self.zones.load_full();
+        let mut next = Vec::with_capacity(files.len());
+        let mut failed = false;
+        for ZoneFile { path, origin, outcome } in files {
+            let old = origin.as_ref().and_then(|origin| before.get(origin));
+            match outcome {
+                Ok((zone, warnings)) => {
+                    for fault in &warnings {
+                        warn!("{}", fault_at(&path, fault));
+                    }
+                    next.push(take_over(zone, old));
+                }
+                Err(error) => {
+                    failed = true;
+                    let serial_kept = old.map(|zone| zone.soa().1.serial);
+                    error!(kind = error.kind(), serial_kept, "zone not reloaded: {}", error.at(&path));
+                    next.extend(old.cloned());
+                }
+            }
+        }
+        self.put(Zones::new(next), &before);
+        let counter = if failed { &self.metrics.reloads_failed } else { &self.metrics.reloads_ok };
+        counter.inc();
+    }
+
+    fn put(&self, next: Zones, before: &Zones) {
+        for gone in before.iter().filter(|zone| next.get(zone.origin()).is_none()) {
+            info!(zone = %gone.origin(), "zone withdrawn: its file is gone");
+        }
+        self.metrics.zones(&next);
+        match next.len() {
+            0 => self.readiness.lost("no zone is loaded"),
+            _ => self.readiness.reached(),
+        }
+        self.zones.store(Arc::new(next));
+    }
+}
+
+/// A freshly read zone with the cyclic order of the version before, and a line in the log about the change.
+fn take_over(zone: Zone, old: Option<&Arc<Zone>>) -> Arc<Zone> {
+    let (origin, serial, records) = (zone.origin(), zone.soa().1.serial, zone.record_count());
+    match old.map(|old| old.soa().1.serial) {
+        None => info!(zone = %origin, serial, records, "zone loaded"),
+        Some(before) if before == serial => {
+            info!(zone = %origin, serial, records, "zone reloaded, serial unchanged");
+        }
+        // RFC 1982: serials go round; secondaries ignore what is not ahead of what they have.
+        Some(before) if serial.wrapping_sub(before) > 1 << 31 => {
+            warn!(zone = %origin, serial, before, records, "zone reloaded with a serial that went back");
+        }
+        Some(before) => info!(zone = %origin, serial, before, records, "zone reloaded"),
+    }
+    if let Some(old) = old {
+        zone.continue_from(old);
+    }
+    Arc::new(zone)
+}
+
+/// Reads the directory off the runtime: a large zone takes seconds.
+async fn read(files: &ZoneFiles) -> Result<Vec<ZoneFile>, String> {
+    let owned = files.clone();
+    let read = tokio::task::spawn_blocking(move || directory::read(&owned)).await;
+    let directory = files.directory.display();
+    match read {
+        Ok(Ok(files)) => Ok(files),
+        Ok(Err(error)) => Err(format!("{directory}: cannot be read: {error}; see zones.directory")),
+        Err(error) => Err(format!("{directory}: reading ended early: {error}")),
+    }
+}

@@ -1,0 +1,154 @@
+//! Turns a question into the sections of its answer: which sets, under which owners, with what authority. Sets are
+//! borrowed from the zones; nothing is copied and nothing is written yet.
+
+use crate::wire::{Class, Name, Question, Rcode, RecordType};
+use crate::zone::check::CNAME_HOPS_MAX;
+use crate::zone::{Found, Rdata, Rrset, Zone, Zones, build::Node};
+use std::sync::Arc;
+
+/// The sections of an answer.
+#[derive(Debug)]
+pub struct Reply<'a> {
+    pub rcode: Rcode,
+    pub authoritative: bool,
+    pub answers: Vec<Part<'a>>,
+    pub authority: Vec<Part<'a>>,
+    pub additional: Vec<Extra<'a>>,
+}
+
+/// One set in a section.
+#[derive(Debug)]
+pub struct Part<'a> {
+    /// The name asked for where the set is a wildcard's.
+    pub owner: &'a Name,
+    pub rrset: &'a Rrset,
+    pub ttl: u32,
+}
+
+/// One set in the additional section.
+#[derive(Debug)]
+pub struct Extra<'a> {
+    pub part: Part<'a>,
+    /// Without this glue the delegation cannot be followed: an answer it does not fit is cut (RFC 9471).
+    pub required: bool,
+}
+
+impl<'a> Reply<'a> {
+    /// A code and nothing else.
+    pub fn empty(rcode: Rcode) -> Reply<'a> {
+        Reply {
+            rcode,
+            authoritative: false,
+            answers: Vec::new(),
+            authority: Vec::new(),
+            additional: Vec::new(),
+        }
+    }
+}
+
+/// Answers a question from the zones.
+pub fn resolve<'a>(zones: &'a Zones, question: &'a Question) -> Reply<'a> {
+    let record_type = question.record_type;
+    match record_type {
+        // They name parts of a message, not records one could ask for.
+        RecordType::OPT | RecordType::TSIG | RecordType::TKEY => return Reply::empty(Rcode::FormErr),
+        RecordType::AXFR | RecordType::IXFR => return Reply::empty(Rcode::Refused),
+        _ if question.class != Class::IN => return Reply::empty(Rcode::Refused),
+        _ => {}
+    }
+    let mut name = &question.name;
+    let Some(zone) = zones.zone_for(name, record_type) else { return Reply::empty(Rcode::Refused) };
+    let mut reply = Reply::empty(Rcode::NoError);
+    // The name asked for, and one more for each alias.
+    for _ in 0..=CNAME_HOPS_MAX {
+        match zone.find(name, record_type) {
+            Found::Alias(rrset) => {
+                reply.authoritative = true;
+                let Some(Rdata::Name(target)) = rrset.records.first() else { return reply };
+                reply.answers.push(Part { owner: name, rrset, ttl: rrset.ttl });
+                let known = reply.answers.iter().any(|part| part.owner == target);
+                // The chain ends with its zone, even when the next zone is here too: resolvers take no data of one zone
+                // from an answer about another, and the two may belong to different people.
+                let ours = zones.zone_for(target, record_type).is_some_and(|next| Arc::ptr_eq(next, zone));
+                if known || !ours {
+                    return reply;
+                }
+                name = target;
+            }
+            found => {
+                finish(&mut reply, zone, name, record_type, &found);
+                return reply;
+            }
+        }
+    }
+    reply
+}
+
+/// The end of the chain. AA speaks of the first owner (RFC 1035 section 4.1.1), so it stays when an alias led here.
+fn finish<'a>(
+    reply: &mut Reply<'a>,
+    zone: &'a Zone,
+    name: &'a Name,
+    record_type: RecordType,
+    found: &Found<'a>,
+) {
+    match *found {
+        Found::Set(rrset) => {
+            reply.authoritative = true;
+            reply.answers.push(Part { owner: name, rrset, ttl: rrset.ttl });
+            // RFC 8482: an answer to ANY is as small as it can be.
+            if record_type != RecordType::ANY {
+                hosts(reply, zone, rrset);
+            }
+        }
+        Found::Referral(cut) => referral(reply, zone, cut),
+        Found::NoData | Found::Alias(_) => negative(reply, zone, Rcode::NoError),
+        // RFC 6604: the code is that of the last name of a chain.
+        Found::NoName => negative(reply, zone, Rcode::NxDomain),
+    }
+}
+
+/// RFC 2308 section 3: the SOA goes along, with the time the negative answer may be kept as its TTL.
+fn negative<'a>(reply: &mut Reply<'a>, zone: &'a Zone, rcode: Rcode) {
+    let (rrset, soa) = zone.soa();
+    reply.authoritative = true;
+    reply.rcode = rcode;
+    reply.authority.push(Part { owner: zone.origin(), rrset, ttl: rrset.ttl.min(soa.minimum) });
+}
+
+fn referral<'a>(reply: &mut Reply<'a>, zone: &'a Zone, cut: &'a Node) {
+    let Some(servers) = cut.rrset(RecordType::NS) else { return };
+    reply.authority.push(Part { owner: &cut.name, rrset: servers, ttl: servers.ttl });
+    for target in targets(servers) {
+        let required = target.is_within(&cut.name);
+        addresses(reply, zone, target, required);
+    }
+}
+
+/// The addresses of the hosts that an MX, SRV or NS set names, to spare the client a query.
+fn hosts<'a>(reply: &mut Reply<'a>, zone: &'a Zone, rrset: &'a Rrset) {
+    for target in targets(rrset) {
+        // Glue below a delegation is not ours to give as data.
+        let ours = target.is_within(zone.origin())
+            && matches!(zone.find(target, RecordType::A), Found::Set(_) | Found::NoData);
+        if ours {
+            addresses(reply, zone, target, false);
+        }
+    }
+}
+
+fn targets(rrset: &Rrset) -> impl Iterator<Item = &Name> {
+    rrset.records.iter().filter_map(|rdata| rdata.target(rrset.record_type))
+}
+
+fn addresses<'a>(reply: &mut Reply<'a>, zone: &'a Zone, host: &'a Name, required: bool) {
+    let Some(node) = zone.node(host) else { return };
+    for rrset in [RecordType::A, RecordType::AAAA].into_iter().filter_map(|wanted| node.rrset(wanted)) {
+        // Several MX may name one host.
+        let there = reply.additional.iter().any(|extra| std::ptr::eq(extra.part.rrset, rrset));
+        if !there {
+            let part = Part { owner: host, rrset, ttl: rrset.ttl };
+            reply.additional.push(Extra { part, required });
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The numbers of DNS: record types, classes, opcodes and response codes, with their names in master files.
+
+use std::fmt;
+
+/// A record type (IANA registry "Resource Record (RR) TYPEs").
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordType(pub u16);
+
+impl RecordType {
+    pub const A: RecordType = RecordType(1);
+    pub const NS: RecordType = RecordType(2);
+    pub const CNAME: RecordType = RecordType(5);
+    pub const SOA: RecordType = RecordType(6);
+    pub const PTR: RecordType = RecordType(12);
+    pub const MX: RecordType = RecordType(15);
+    pub const TXT: RecordType = RecordType(16);
+    pub const AAAA: RecordType = RecordType(28);
+    pub const SRV: RecordType = RecordType(33);
+    pub const DNAME: RecordType = RecordType(39);
+    pub const OPT: RecordType = RecordType(41);
+    pub const DS: RecordType = RecordType(43);
+    pub const RRSIG: RecordType = RecordType(46);
+    pub const NSEC: RecordType = RecordType(47);
+    pub const TKEY: RecordType = RecordType(249);
+    pub const TSIG: RecordType = RecordType(250);
+    pub const IXFR: RecordType = RecordType(251);
+    pub const AXFR: RecordType = RecordType(252);
+    pub const ANY: RecordType = RecordType(255);
+    pub const CAA: RecordType = RecordType(257);
+
+    /// Reads a mnemonic or the `TYPE65280` form of RFC 3597.
+    pub fn from_text(text: &[u8]) -> Option<RecordType> {
+        let known = NAMES.iter().find(|(_, name)| name.as_bytes().eq_ignore_ascii_case(text));
+        known.map(|(number, _)| RecordType(*number)).or_else(|| numbered(text, b"TYPE").map(RecordType))
+    }
+
+    /// Types that only occur in questions or in transport, and can never stand in a zone (RFC 6895 section 3.1).
+    pub fn is_meta(self) -> bool {
+        self.0 == 0 || self == RecordType::OPT || (128..=255).contains(&self.0)
+    }
+
+    /// A and AAAA: the sets whose order a client may act on.
+    pub fn is_address(self) -> bool {
+        self == RecordType::A || self == RecordType::AAAA
+    }
+}
+
+/// Mnemonics we print and read. Types without a text form of their own here are written as RFC 3597's `\#`.
+const NAMES: [(u16, &str); 31] = [
+    (1, "A"),
+    (2, "NS"),
+    (5, "CNAME"),
+    (6, "SOA"),
+    (12, "PTR"),
+    (13, "HINFO"),
+    (15, "MX"),
+    (16, "TXT"),
+    (17, "RP"),
+    (18, "AFSDB"),
+    (28, "AAAA"),
+    (29, "LOC"),
+    (33, "SRV"),
+    (35, "NAPTR"),
+    (39, "DNAME"),
+    (41, "OPT"),
+    (43, "DS"),
+    (44, "SSHFP"),
+    (46, "RRSIG"),
+    (47, "NSEC"),
+    (48, "DNSKEY"),
+    (50, "NSEC3"),
+    (51, "NSEC3PARAM"),
+    (52, "TLSA"),
+    (64, "SVCB"),
+    (65, "HTTPS"),
+    (99, "SPF"),
+    (251, "IXFR"),
+    (252, "AXFR"),
+    (255, "ANY"),
+    (257, "CAA"),
+];
+
+impl fmt::Display for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match NAMES.iter().find(|(number, _)| *number == self.0) {
+            Some((_, name)) => f.write_str(name),
+            None => write!(f, "TYPE{}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for RecordType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// A class. Only IN is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Class(pub u16);
+
+impl Class {
+    pub const IN: Class = Class(1);
+
+    /// Reads a mnemonic or the `CLASS32` form of RFC 3597.
+    pub fn from_text(text: &[u8]) -> Option<Class> {
+        let known: [(&[u8], u16); 4] = [(b"IN", 1), (b"CS", 2), (b"CH", 3), (b"HS", 4)];
+        let known = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+        known.map(|(_, number)| Class(*number)).or_else(|| numbered(text, b"CLASS").map(Class))
+    }
+}
+
+/// The number behind `prefix`, as in `TYPE257`.
+fn numbered(text: &[u8], prefix: &[u8]) -> Option<u16> {
+    let (head, digits) = text.split_at_checked(prefix.len())?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    let plain = !digits.is_empty() && digits.bytes().all(|c| c.is_ascii_digit());
+    if plain && head.eq_ignore_ascii_case(prefix) { digits.parse().ok() } else { None }
+}
+
+/// What a message asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opcode(pub u8);
+
+impl Opcode {
+    pub const QUERY: Opcode = Opcode(0);
+}
+
+/// A response code; values above 15 need EDNS for their upper bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rcode {
+    NoError = 0,
+    FormErr = 1,
+    ServFail = 2,
+    NxDomain = 3,
+    NotImp = 4,
+    Refused = 5,
+    BadVers = 16,
+}
+
+impl Rcode {
+    /// Every code we can answer with, in the order of [`Rcode::index`].
+    pub const ALL: [Rcode; 7] = [
+        Rcode::NoError,
+        Rcode::FormErr,
+        Rcode::ServFail,
+        Rcode::NxDomain,
+        Rcode::NotImp,
+        Rcode::Refused,
+        Rcode::BadVers,
+    ];
+
+    /// Position in [`Rcode::ALL`].
+    pub fn index(self) -> usize {
+        match self {
+            Rcode::BadVers => 6,
+            other => other as usize,
+        }
+    }
+
+    /// The name in metrics and logs, as dig prints it.
+    pub fn as_str(self) -> &'static str {
+        ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS"][self.index()]
+    }
+
+    /// The four bits in the header.
+    pub fn low(self) -> u8 {
+        (self as u16 & 0x0F) as u8
+    }
+
+    /// The eight bits in the OPT record.
+    pub fn high(self) -> u8 {
+        (self as u16 >> 4) as u8
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_read_and_print() {
+        for (text, number, printed) in
+            [("a", 1, "A"), ("AAAA", 28, "AAAA"), ("TYPE1", 1, "A"), ("type999", 999, "TYPE999")]
+        {
+            let read = RecordType::from_text(text.as_bytes()).unwrap();
+            assert_eq!((read.0, read.to_string().as_str()), (number, printed));
+        }
+        for bad in ["", "TYPE", "TYPE65536", "TYPE+1", "TYPEX", "AA"] {
+            assert_eq!(RecordType::from_text(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn classes_read() {
+        assert_eq!(Class::from_text(b"in"), Some(Class::IN));
+        assert_eq!(Class::from_text(b"CLASS3"), Some(Class(3)));
+        assert_eq!(Class::from_text(b"CLASS"), None);
+    }
+
+    #[test]
+    fn every_rcode_is_found_at_its_index() {
+        for (at, rcode) in Rcode::ALL.into_iter().enumerate() {
+            assert_eq!(rcode.index(), at);
+        }
+        assert_eq!((Rcode::BadVers.low(), Rcode::BadVers.high()), (0, 1));
+    }
+}

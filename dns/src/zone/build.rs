@@ -1,0 +1,180 @@
+//! Builds a zone from its records: gathers them into sets, hangs the sets into a tree of labels, and hands the tree to
+//! the checks.
+
+use super::check::{self, Fault};
+use super::rdata::{Rdata, Soa};
+use super::rrset::{Order, OrderPolicy, Rrset};
+use crate::wire::{Name, RecordType};
+use std::collections::HashMap;
+
+/// One record as a master file gives it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub owner: Name,
+    pub ttl: u32,
+    pub record_type: RecordType,
+    pub rdata: Rdata,
+    /// Where it stands in its file, from 1.
+    pub line: u32,
+}
+
+/// A zone, complete and checked.
+#[derive(Debug)]
+pub struct Zone {
+    pub(super) origin: Name,
+    /// The apex first; names without records (RFC 4592 section 2.2.2) are nodes like all others.
+    pub(super) nodes: Vec<Node>,
+}
+
+/// The index of a node in its zone.
+pub(super) type NodeId = usize;
+pub(super) const APEX: NodeId = 0;
+
+/// A name of the zone.
+#[derive(Debug)]
+pub struct Node {
+    pub name: Name,
+    /// Sorted by type.
+    pub rrsets: Vec<Rrset>,
+    /// By lower-case label.
+    pub(super) children: HashMap<Box<[u8]>, NodeId>,
+    /// The line of the first record here, 0 for empty names; for the checks' messages.
+    pub(super) line: u32,
+}
+
+impl Node {
+    fn new(name: Name) -> Node {
+        Node { name, rrsets: Vec::new(), children: HashMap::new(), line: 0 }
+    }
+
+    /// The set of one type.
+    pub fn rrset(&self, record_type: RecordType) -> Option<&Rrset> {
+        let at = self.rrsets.binary_search_by_key(&record_type, |rrset| rrset.record_type).ok()?;
+        self.rrsets.get(at)
+    }
+}
+
+impl Zone {
+    /// Builds and checks a zone. The warnings are for the operator; the zone is served with them.
+    pub fn build(
+        origin: Name,
+        records: Vec<Record>,
+        policy: OrderPolicy,
+    ) -> Result<(Zone, Vec<Fault>), Fault> {
+        let mut warnings = Vec::new();
+        let mut zone = Zone { nodes: vec![Node::new(origin.clone())], origin };
+        for record in records {
+            check::record(&zone.origin, &record)?;
+            let node = zone.node_for(&record.owner);
+            zone.nodes[node].add(record, &mut warnings)?;
+        }
+        for node in &mut zone.nodes {
+            node.rrsets.sort_by_key(|rrset| rrset.record_type);
+            for rrset in &mut node.rrsets {
+                rrset.order = Order::decide(policy, rrset.record_type, rrset.records.len());
+            }
+        }
+        check::zone(&zone, &mut warnings)?;
+        Ok((zone, warnings))
+    }
+
+    pub fn origin(&self) -> &Name {
+        &self.origin
+    }
+
+    /// The apex, where SOA and NS stand.
+    pub fn apex(&self) -> &Node {
+        &self.nodes[APEX]
+    }
+
+    /// The set with the start of authority, and its contents.
+    pub fn soa(&self) -> (&Rrset, &Soa) {
+        let rrset = self.apex().rrset(RecordType::SOA).expect("check::zone refuses a zone without SOA");
+        match rrset.records.first() {
+            Some(Rdata::Soa(soa)) => (rrset, soa),
+            _ => unreachable!("SOA records are only ever read as Rdata::Soa"),
+        }
+    }
+
+    /// How many records there are.
+    pub fn record_count(&self) -> usize {
+        self.nodes.iter().flat_map(|node| &node.rrsets).map(|rrset| rrset.records.len()).sum()
+    }
+
+    /// Takes over the cyclic order from the version of this zone that was served before.
+    pub fn continue_from(&self, older: &Zone) {
+        for node in &self.nodes {
+            for rrset in &node.rrsets {
+                if let Order::Cyclic(cursor) = &rrset.order
+                    && let Some(before) =
+                        older.node(&node.name).and_then(|node| node.rrset(rrset.record_type))
+                    && let Order::Cyclic(before) = &before.order
+                {
+                    cursor.continue_from(before);
+                }
+            }
+        }
+    }
+
+    /// The node of `name`, which is within the zone, made with all names between it and the apex where missing.
+    fn node_for(&mut self, name: &Name) -> NodeId {
+        let labels: Vec<&[u8]> = name.labels().collect();
+        let below = labels.len() - self.origin.label_count();
+        let mut at = APEX;
+        for depth in (0..below).rev() {
+            let key: Box<[u8]> = labels[depth].to_ascii_lowercase().into();
+            at = match self.nodes[at].children.get(&key) {
+                Some(&child) => child,
+                None => {
+                    let child = self.nodes.len();
+                    self.nodes.push(Node::new(name.suffix(depth)));
+                    self.nodes[at].children.insert(key, child);
+                    child
+                }
+            };
+        }
+        at
+    }
+}
+
+impl Node {
+    fn add(&mut self, record: Record, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
+        if self.rrsets.is_empty() {
+            // The case of the first record wins over that of a longer name read earlier.
+            self.name = record.owner.clone();
+            self.line = record.line;
+        }
+        check::company(self, &record)?;
+        let Some(rrset) = self.rrsets.iter_mut().find(|set| set.record_type == record.record_type) else {
+            self.rrsets.push(Rrset {
+                record_type: record.record_type,
+                ttl: record.ttl,
+                records: vec![record.rdata],
+                order: Order::Fixed,
+            });
+            return Ok(());
+        };
+        let set = format!("{} {}", record.owner, record.record_type);
+        if rrset.ttl != record.ttl {
+            let ttl = rrset.ttl.min(record.ttl);
+            let what = format!(
+                "{set}: TTL {} differs from {} earlier in the set; serving {ttl}",
+                record.ttl, rrset.ttl
+            );
+            warnings.push(Fault { line: record.line, what });
+            rrset.ttl = ttl;
+        }
+        if rrset.records.len() >= check::RECORDS_MAX {
+            return Err(check::too_many(&record));
+        }
+        if rrset.records.contains(&record.rdata) {
+            warnings.push(Fault {
+                line: record.line,
+                what: format!("{set}: this record was given before; ignored"),
+            });
+        } else {
+            rrset.records.push(record.rdata);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Tests of the server as a library and as a running program.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a panic is how a test fails, and print how it says more"
+)]
+
+mod answers;
+mod hostile;
+mod packets;
+mod rotation;
+mod running;
+mod serve;
+mod support;
+mod zones;
