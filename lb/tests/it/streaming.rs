@@ -1,0 +1,138 @@
+//! Bodies larger than memory should be, slow readers, early answers.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::backend::Backend;
+use crate::client::{get, status_of};
+use crate::process::{Setup, eventually};
+
+const MIB: u64 = 1024 * 1024;
+const LARGE: u64 = 256 * MIB;
+/// More than any buffer on the way, far less than the body.
+const GROWTH_MAX_KB: u64 = 16 * 1024;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_download_takes_no_memory() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    assert_eq!(get(lb.http, "/size/1000000").await.body.len(), 1_000_000);
+    let before = lb.resident_kb();
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    let head = format!("GET /size/{LARGE} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut buffer, mut read, mut peak) = (vec![0; 256 * 1024], 0, 0);
+    loop {
+        let now = stream.read(&mut buffer).await.unwrap() as u64;
+        if now == 0 {
+            break;
+        }
+        // A look at every 8 MiB or so is enough to see growth.
+        if read / (8 * MIB) != (read + now) / (8 * MIB) {
+            peak = peak.max(lb.resident_kb());
+        }
+        read += now;
+    }
+    assert!(read > LARGE && read < LARGE + 1_000, "{read}");
+    assert!(peak < before + GROWTH_MAX_KB, "{before} kB before, {peak} kB at the peak");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_takes_no_memory() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    get(lb.http, "/size/1000000").await;
+    let before = lb.resident_kb();
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    let head =
+        format!("POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let block = vec![7; usize::try_from(MIB).unwrap()];
+    let mut peak = 0;
+    for nth in 0..LARGE / MIB {
+        stream.write_all(&block).await.unwrap();
+        if nth % 8 == 0 {
+            peak = peak.max(lb.resident_kb());
+        }
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with(&format!("\r\n\r\n{LARGE}")), "{answer}");
+    assert!(peak < before + GROWTH_MAX_KB, "{before} kB before, {peak} kB at the peak");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_slows_the_backend_down_and_is_cut() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).with("server.write_timeout_ms", "1500").start(1).await;
+    let before = lb.resident_kb();
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    stream.write_all(format!("GET /size/{LARGE} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+    lb.wait("the client is cut", |metrics| {
+        crate::process::sum(metrics, "lb_connections_cut_total", "reason=\"write\"") == 1.0
+    })
+    .await;
+    assert!(lb.resident_kb() < before + GROWTH_MAX_KB);
+    // Only probes still come.
+    eventually("the backend is free", || backend.state.open.load(Ordering::SeqCst) <= 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_before_the_end_of_the_upload_gets_through() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    let head = format!("POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&[1; 10_000]).await.unwrap();
+    let mut answer = Vec::new();
+    let mut buffer = [0; 4_096];
+    while let Ok(read) = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut buffer)).await.unwrap()
+    {
+        if read == 0 {
+            break;
+        }
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    let text = String::from_utf8_lossy(&answer);
+    assert_eq!(status_of(&answer), 413, "{text}");
+    assert!(text.contains("connection: close") && text.ends_with("too large"), "{text}");
+    assert_eq!(get(lb.http, "/hello").await.text(), "hello");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stops_is_cut() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).with("server.body_timeout_ms", "400").start(1).await;
+    for line in ["POST /count", "PUT /count"] {
+        let mut stream = TcpStream::connect(lb.http).await.unwrap();
+        let head = format!("{line} HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\nabc");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer))
+            .await
+            .expect("it is cut");
+    }
+    assert_eq!(lb.metric("lb_connections_cut_total", "reason=\"request-body\"").await, 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upload_is_not_a_slow_backend() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).with("upstream.header_timeout_ms", "400").start(1).await;
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    stream
+        .write_all(b"POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        stream.write_all(b"x").await.unwrap();
+    }
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("\r\n\r\n10"), "{answer}");
+}
