@@ -1,0 +1,258 @@
+//! Starts the app: builds its parts, binds, serves, and watches what it depends on.
+//!
+//! Nothing that it depends on has to be there: it listens at once and says in `/readyz` what it waits for.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use base64::Engine as _;
+use futures_util::FutureExt as _;
+use http::HeaderValue;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use service_kit::{Backoff, Context, Dependency, Error, KeyRing, Shutdown};
+use session_store::{Health, MemoryStore, Policy, RedisSettings, RedisStore, Store};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{debug, warn};
+
+use crate::cache::Cache;
+use crate::config::{Server, SessionBackend, Sessions, Settings};
+use crate::db::Database;
+use crate::metrics::Metrics;
+use crate::password::Passwords;
+use crate::routes;
+use crate::search::HashedNgrams;
+use crate::searches::Searches;
+use crate::state::{App, Shared};
+
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const CHECK_BACKOFF_MIN: Duration = Duration::from_millis(100);
+const CHECK_BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// Runs the app until it is told to stop.
+pub async fn start(mut cx: Context<Settings>) -> Result<(), Error> {
+    let listener = service_kit::net::bind_tcp(cx.settings.server.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", cx.settings.server.listen))?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    cx.bound("http", listener.local_addr()?);
+
+    let metrics = Metrics::new();
+    cx.metrics.register(|registry| metrics.register(registry));
+    let app = build(&mut cx, metrics)?;
+    watch(&cx, &app);
+
+    let (limits, shutdown, connections) =
+        (app.limits.clone(), cx.shutdown.clone(), app.metrics.connections.clone());
+    let site = routes::site(app);
+    let tasks = cx.tasks.clone();
+    cx.tasks.spawn("http", async move {
+        let places = Arc::new(Semaphore::new(limits.connections_max));
+        loop {
+            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let (stream, peer) = tokio::select! {
+                accepted = service_kit::net::accept(&listener) => accepted,
+                () = shutdown.stopping().cancelled_owned() => return,
+            };
+            let guest = Guest { place, open: Open::new(connections.clone()) };
+            tasks.spawn(
+                "connection",
+                converse(stream, peer, site.clone(), limits.clone(), shutdown.clone(), guest),
+            );
+        }
+    });
+    cx.run().await
+}
+
+/// What one connection holds, given back when it ends.
+struct Guest {
+    #[expect(dead_code, reason = "held, never read")]
+    place: OwnedSemaphorePermit,
+    #[expect(dead_code, reason = "held, never read")]
+    open: Open,
+}
+
+struct Open(prometheus_client::metrics::gauge::Gauge);
+
+impl Open {
+    fn new(gauge: prometheus_client::metrics::gauge::Gauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Serves one connection. While draining it answers what is in flight and then closes; at the drain deadline it is cut.
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    site: Router,
+    limits: Server,
+    shutdown: Shutdown,
+    guest: Guest,
+) {
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_buf_size(limits.header_bytes_max)
+        .half_close(false);
+    let connection = http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(site));
+    let mut connection = std::pin::pin!(connection);
+    let mut asked_to_close = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%peer, %error, "connection ended with an error");
+                }
+                break;
+            }
+            () = shutdown.stopping().cancelled_owned(), if !asked_to_close => {
+                asked_to_close = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = shutdown.aborted().cancelled_owned() => break,
+        }
+    }
+    drop(guest);
+}
+
+fn build(cx: &mut Context<Settings>, metrics: Metrics) -> Result<Shared, Error> {
+    let settings = &mut cx.settings;
+    let pool = settings.database.pool;
+    let data = Arc::new(Database::new(&settings.database.data, pool, metrics.clone()));
+    let search = match settings.database.search == settings.database.data {
+        true => data.clone(),
+        false => Arc::new(Database::new(&settings.database.search, pool, metrics.clone())),
+    };
+    let cache = Cache::new(settings.cache.deadline, metrics.clone());
+    let searches = Searches {
+        data: data.clone(),
+        search,
+        embedder: Arc::new(HashedNgrams::new()),
+        cache,
+        ttl: settings.cache.ttl,
+        stale: settings.cache.stale,
+        metrics: metrics.clone(),
+        flights: Mutex::default(),
+    };
+    let signing_keys = settings.security.signing_keys.take().unwrap_or_else(|| {
+        warn!("security.signing_keys_file is not set: forms made here are refused by every other instance");
+        random_ring()
+    });
+    let readiness = cx.readiness.clone();
+    Ok(Arc::new(App {
+        instance: HeaderValue::from_str(&cx.identity.instance)
+            .map_err(|_| format!("[service] instance {:?} cannot stand in a header", cx.identity.instance))?,
+        limits: settings.server.clone(),
+        in_flight: Semaphore::new(settings.server.requests_max),
+        sessions: session_store(&settings.sessions)?,
+        session_deadline: settings.sessions.deadline,
+        data,
+        searches: Arc::new(searches),
+        passwords: Passwords::new(&settings.security, metrics.clone()),
+        signing_keys,
+        ready: Arc::new(move || {
+            let report = readiness.report();
+            (report.http_status, report.body)
+        }),
+        metrics,
+    }))
+}
+
+fn session_store(sessions: &Sessions) -> Result<Store, Error> {
+    let policy = Policy {
+        idle_timeout: sessions.idle_timeout,
+        absolute_timeout: sessions.absolute_timeout,
+        ..Policy::default()
+    };
+    Ok(match &sessions.backend {
+        SessionBackend::Memory => Store::Memory(MemoryStore::new(policy)),
+        SessionBackend::Redis { url, password } => {
+            let settings = RedisSettings {
+                url: url.clone(),
+                password: Some(password.expose().to_owned()).filter(|password| !password.is_empty()),
+                command_timeout: sessions.deadline,
+                ..RedisSettings::default()
+            };
+            Store::Redis(RedisStore::start(&settings, policy)?)
+        }
+    })
+}
+
+pub(crate) fn random_ring() -> KeyRing {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    let secret = base64::engine::general_purpose::STANDARD.encode(bytes);
+    KeyRing::from_toml(&format!("[[key]]\nid = 0\nstate = 'issue'\nsecret = '{secret}'"))
+        .expect("this is a key ring")
+}
+
+/// Background tasks that tell readiness what is there. The cache is no dependency: nothing fails without it.
+fn watch(cx: &Context<Settings>, app: &Shared) {
+    let stop = cx.shutdown.stopping();
+    for (name, database) in [("database", app.data.clone()), ("search", app.searches.search.clone())] {
+        let dependency = cx.readiness.dependency(name);
+        let (app, stop) = (app.clone(), stop.clone());
+        cx.tasks.spawn(format!("{name}-check"), async move {
+            tokio::select! {
+                () = check(name, &app, &database, &dependency) => {}
+                () = stop.cancelled_owned() => {}
+            }
+        });
+    }
+    let (dependency, mut health) = (cx.readiness.dependency("session-store"), app.sessions.health());
+    let stopped = stop.clone();
+    cx.tasks.spawn("session-store-check", async move {
+        loop {
+            match &*health.borrow_and_update() {
+                Health::Reached => dependency.reached(),
+                Health::Lost { reason } => dependency.lost(reason.clone()),
+                Health::Connecting => {}
+            }
+            tokio::select! {
+                // A store in memory has nobody who could tell of a change.
+                changed = health.changed() => if changed.is_err() { return },
+                () = stopped.cancelled() => return,
+            }
+        }
+    });
+    if let Some((url, password)) = cx.settings.cache.redis.clone() {
+        cx.tasks.spawn("cache", app.searches.cache.clone().keep(url, password, stop));
+    }
+}
+
+/// Asks for what requests need, so that "reached" means that they would succeed: tables and rows, not only a socket.
+async fn check(name: &'static str, app: &App, database: &Database, dependency: &Dependency) {
+    let mut backoff = Backoff::new(CHECK_BACKOFF_MIN, CHECK_BACKOFF_MAX);
+    loop {
+        let found = match name {
+            "search" => probe(database, "SELECT EXISTS (SELECT FROM exercise_vectors)").await,
+            _ => probe(&app.data, "SELECT EXISTS (SELECT FROM exercises)").await,
+        };
+        match found {
+            Ok(true) => {
+                dependency.reached();
+                backoff.reset();
+                tokio::time::sleep(CHECK_INTERVAL).await;
+                continue;
+            }
+            Ok(false) => dependency.lost("there are no exercises in it; run app migrate"),
+            Err(error) => dependency.lost(error.to_string()),
+        }
+        tokio::time::sleep(backoff.next_delay()).await;
+    }
+}
+
+async fn probe(database: &Database, sql: &'static str) -> Result<bool, crate::db::DbError> {
+    database
+        .read("check", &sql, |connection, &sql| sqlx::query_scalar(sql).fetch_one(connection).boxed())
+        .await
+}
