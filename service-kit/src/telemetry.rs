@@ -1,5 +1,6 @@
 //! Logs: one line per state change, pretty for people or JSON for machines, with a filter that can be changed at run time.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use tracing_subscriber::filter::EnvFilter;
@@ -36,7 +37,11 @@ pub(crate) fn start(kit: &Kit) -> Result<LogFilter, Invalid> {
     let (filter, handle) = reload::Layer::<EnvFilter, Registry>::new(filter);
     let lines = match kit.log_format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
-        LogFormat::Pretty => fmt::layer().with_target(false).with_writer(std::io::stderr).boxed(),
+        LogFormat::Pretty => fmt::layer()
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
     };
     // A second program in one process (tests) keeps the first subscriber.
     let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();

@@ -1,0 +1,4 @@
+//! Connections to Postgres.
+
+pub mod connection;
+pub mod server;
