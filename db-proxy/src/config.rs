@@ -92,7 +92,7 @@ impl Default for RawPool {
             servers_per_node_max: 40,
             waiting_max: 2000,
             query_wait_timeout_ms: 60_000,
-            connect_timeout_ms: 2000,
+            connect_timeout_ms: 1000,
             server_idle_timeout_ms: 600_000,
             server_lifetime_ms: 3_600_000,
         }

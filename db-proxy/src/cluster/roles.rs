@@ -5,8 +5,11 @@
 //!   writer of a lower one, or a second of the same one ────► Fenced
 //!   in recovery, on the primary's timeline, near enough ───► Replica      (any, while there is no primary)
 //!   in recovery, otherwise ────────────────────────────────► Lagging
-//!   several failed probes ─────────────────────────────────► Down
+//!   several failed probes of the primary, one of another ──► Down
 //! ```
+//!
+//! Giving up a primary is dear (its clients are cut and writes wait), giving up a replica is cheap (reads go elsewhere),
+//! and every read that still goes to a dead one waits for a connection that never comes.
 //!
 //! Log positions of different timelines are never compared, and a timeline once seen is never forgotten: an old primary
 //! that comes back after its successor has died stays fenced, because what it would accept is on a dead branch.
@@ -85,12 +88,13 @@ impl Roles {
 
     /// Takes one probe's outcome; returns what changed, most often nothing.
     pub fn observe(&mut self, node: NodeId, outcome: Result<Observation, Failure>) -> Vec<Change> {
+        let patience = if self.snapshot.primary() == Some(node) { self.lost_after_failures } else { 1 };
         let seen = &mut self.seen[node.0];
         match outcome {
             Ok(observation) => *seen = Seen { observation: Some(observation), failures: 0 },
             Err(failure) => {
                 seen.failures += if failure == Failure::Refused { 2 } else { 1 };
-                if seen.failures >= self.lost_after_failures {
+                if seen.failures >= patience {
                     seen.observation = None;
                 }
             }
@@ -225,6 +229,11 @@ mod tests {
     fn one_silent_probe_is_forgiven_three_are_not() {
         check("aw1=P.. a?=P.. a?=P.. aw1=P.. a?=P.. a?=P.. a?=...");
         check("aw1=P.. ax=P.. ax=...");
+    }
+
+    #[test]
+    fn a_replica_is_left_alone_after_one_failed_probe() {
+        check("aw1=P.. br1=PR. b?=P.. br1=PR. bx=P..");
     }
 
     #[test]

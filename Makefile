@@ -1,0 +1,49 @@
+# Everything a person types. Each target does its own set-up: on Debian as root it installs what is missing and says so,
+# elsewhere it prints the exact command.
+
+PROFILE   := ci
+BINARIES  := target/$(PROFILE)
+STACK     := $(BINARIES)/stack
+CARGO     := cargo
+DRILL     ?=
+BENCH     ?=
+
+.PHONY: up down test drill bench build images clean
+
+# Builds, starts the whole topology, and ends with the addresses after a real end-to-end request. Without a Docker
+# engine it says so and starts the native topology instead.
+up: build
+	@deploy/setup/host run
+	@if docker info >/dev/null 2>&1; then deploy/setup/images local $(BINARIES); fi
+	@$(STACK) up
+
+# Stops and removes everything that `make up` started.
+down: build
+	@$(STACK) down
+
+# All tests: format, lints, unit and integration tests, the stack end to end (native and Docker), short drills.
+test:
+	@tests/run
+
+# make drill               the list
+# make drill DRILL=NAME    one drill, native, with its report
+drill: build
+	@deploy/setup/host run
+	@if [ -n "$(DRILL)" ]; then $(STACK) drill run $(DRILL); else $(STACK) drill list; fi
+
+# make bench BENCH=NAME    one bench against its peers
+bench: build
+	@deploy/setup/host run
+	@$(STACK) bench $(BENCH)
+
+build:
+	@deploy/setup/host build
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) --workspace --bins
+
+images: build
+	@deploy/setup/host run
+	@deploy/setup/images local $(BINARIES)
+
+# Removes build output. Data of a running stack belongs to `make down`.
+clean:
+	@$(CARGO) clean

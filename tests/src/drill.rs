@@ -1,0 +1,112 @@
+//! Drills: each breaks something real in a stack of its own and ends in a measured verdict about a claim, next to a second
+//! run with one named protection switched off, which must be caught.
+
+pub mod history;
+pub mod report;
+
+mod kill_app;
+mod kill_primary;
+mod scale_out;
+mod visitors;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use futures_util::future::LocalBoxFuture;
+
+use crate::load::{ClientKind, Mix, Plan, RequestSpec};
+use crate::stack::{Place, Stack};
+use crate::topology::SITE;
+
+use report::Story;
+
+/// How a drill is to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Where.
+    pub place: Place,
+    /// At most 20 s of measurement, for test runs; the figures of documents come from the long form.
+    pub short: bool,
+    /// Repeats the choices that the drill leaves to chance.
+    pub seed: u64,
+}
+
+/// One drill of the registry.
+#[derive(Debug, Clone, Copy)]
+pub struct Drill {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The claim, in one line.
+    pub about: &'static str,
+    run: fn(Settings) -> LocalBoxFuture<'static, Result<Story>>,
+}
+
+impl Drill {
+    /// Runs it from start to clean-up.
+    pub async fn run(&self, settings: Settings) -> Result<Story> {
+        (self.run)(settings).await.with_context(|| format!("drill {}", self.name))
+    }
+}
+
+/// Every drill, in the order of the list.
+pub const ALL: [Drill; 3] = [
+    Drill { name: "kill-app", about: kill_app::CLAIM, run: |settings| Box::pin(kill_app::run(settings)) },
+    Drill { name: "scale-out", about: scale_out::CLAIM, run: |settings| Box::pin(scale_out::run(settings)) },
+    Drill {
+        name: "kill-primary",
+        about: kill_primary::CLAIM,
+        run: |settings| Box::pin(kill_primary::run(settings)),
+    },
+];
+
+/// The drill of this name.
+pub fn find(name: &str) -> Option<Drill> {
+    ALL.into_iter().find(|drill| drill.name == name)
+}
+
+/// Reads that any visitor makes: pages, searches that are cached, searches that are not.
+fn reads() -> Mix {
+    Mix::generated(|n| match n % 4 {
+        0 => RequestSpec::get("/"),
+        1 => RequestSpec::get("/api/exercises?q=squat&limit=5"),
+        2 => RequestSpec::get(&format!("/api/exercises?q=press%20{}&limit=5", n % 97)),
+        _ => RequestSpec::get("/api/exercises?q=row&limit=10"),
+    })
+}
+
+/// A load on the site's name, as clients find it: resolved at our name server.
+fn on_the_name(stack: &Stack, kind: ClientKind, rate_per_s: f64, duration: Duration) -> Plan {
+    let endpoints = stack.endpoints();
+    Plan::by_name(kind, SITE, endpoints.site_port, vec![endpoints.dns])
+        .rate(rate_per_s, duration)
+        .mix(reads())
+}
+
+/// Where and how, for the report.
+fn facts(stack: &Stack, settings: Settings) -> Vec<(String, String)> {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let form = if settings.short { "short" } else { "long" };
+    [
+        ("platform", stack.platform().name().to_owned()),
+        ("form", form.to_owned()),
+        ("machine", format!("{cpus} CPUs, Linux {}", kernel.trim())),
+        ("topology", format!("{:?}", stack.platform().topology())),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_and_unique() {
+        for drill in ALL {
+            assert_eq!(find(drill.name).map(|it| it.about), Some(drill.about));
+        }
+        assert!(find("no-such-drill").is_none());
+        assert!(ALL.iter().all(|drill| !drill.about.contains('\n')));
+    }
+}

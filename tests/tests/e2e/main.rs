@@ -1,0 +1,51 @@
+//! End-to-end tests: a whole stack of real processes, started once; one module a behaviour, in turn, on that stack.
+//!
+//! `cargo test -p tests --test e2e [PART OF A NAME]`; `STACK_ON=docker` runs the same on containers. What cannot run on this
+//! machine says SKIPPED and why, and fails where CI=true.
+
+#![allow(clippy::print_stdout, reason = "a test runner prints what it finds")]
+
+mod balance;
+mod drain;
+mod drills;
+mod faults;
+mod hostile;
+mod resolve;
+mod runner;
+mod servers;
+mod sessions;
+mod start_order;
+mod visit;
+
+use runner::{shared, single};
+
+fn main() -> std::process::ExitCode {
+    runner::main(&[
+        shared("resolve::our_client_gets_both_balancers_in_turn", |stack| {
+            Box::pin(resolve::our_client(stack))
+        }),
+        shared("resolve::dig_gets_both_balancers_in_turn", |stack| Box::pin(resolve::dig(stack))),
+        shared("balance::every_app_serves", |stack| Box::pin(balance::every_app_serves(stack))),
+        shared("sessions::seen_through_the_other_balancer", |stack| {
+            Box::pin(sessions::seen_elsewhere(stack))
+        }),
+        shared("sessions::survive_a_restart_of_every_app", |stack| Box::pin(sessions::survive_apps(stack))),
+        shared("visit::search_plan_log_in_work_out", |stack| Box::pin(visit::whole(stack))),
+        shared("faults::a_killed_app_fails_no_request", |stack| Box::pin(faults::app(stack))),
+        shared("faults::a_killed_balancer_fails_no_retried_request", |stack| {
+            Box::pin(faults::balancer(stack))
+        }),
+        shared("faults::a_killed_replica_fails_no_request", |stack| Box::pin(faults::replica(stack))),
+        shared("drain::a_terminated_app_fails_no_request", |stack| Box::pin(drain::app(stack))),
+        shared("drain::a_terminated_balancer_fails_no_retried_request", |stack| {
+            Box::pin(drain::balancer(stack))
+        }),
+        shared("hostile::every_listener_stands_it", |stack| Box::pin(hostile::every_listener(stack))),
+        single("start_order::the_database_may_come_last", || Box::pin(start_order::database_last())),
+        single("servers::patroni_fails_over_and_nothing_is_left", || Box::pin(servers::fail_over())),
+        single("servers::the_database_has_roles_and_quorum", || Box::pin(servers::roles_and_quorum())),
+        single("drills::kill_app", || Box::pin(drills::short("kill-app"))),
+        single("drills::scale_out", || Box::pin(drills::short("scale-out"))),
+        single("drills::kill_primary", || Box::pin(drills::short("kill-primary"))),
+    ])
+}
