@@ -7,8 +7,7 @@
 //! was sent and never answered: then it may have happened, and only work that recognises its own repetition (a unique
 //! idempotency key) may be sent again. Everybody else hears that the outcome is unknown.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
@@ -87,22 +86,29 @@ enum FailureKind {
     Sql(SqlError),
 }
 
-/// Connections to one database.
+/// Connections to one database. Reads and transactions have connections of their own: while no primary exists the proxy
+/// holds transactions, and those must not take the connections that reads from the replicas need.
 #[derive(Debug)]
 pub(crate) struct Database {
+    reads: Lane,
+    transactions: Lane,
+    limits: PoolLimits,
+    metrics: Metrics,
+}
+
+/// The connections of one kind of work.
+#[derive(Debug)]
+struct Lane {
     pool: PgPool,
     // One permit a connection, taken before the pool is asked: so waiting for a free connection and waiting for a new
     // one to be made have deadlines of their own.
     slots: Semaphore,
-    limits: PoolLimits,
-    metrics: Metrics,
-    lost_at: std::sync::Arc<Mutex<Option<Instant>>>,
+    lost_at: Arc<Mutex<Option<Instant>>>,
 }
 
-impl Database {
-    /// Connects when first used, so that the app starts without it.
-    pub(crate) fn new(dsn: &Dsn, limits: PoolLimits, metrics: Metrics) -> Self {
-        let lost_at = std::sync::Arc::new(Mutex::new(None));
+impl Lane {
+    fn new(dsn: &Dsn, limits: PoolLimits) -> Self {
+        let lost_at = Arc::new(Mutex::new(None));
         let seen = lost_at.clone();
         let pool = PgPoolOptions::new()
             .max_connections(limits.connections_max)
@@ -118,7 +124,19 @@ impl Database {
             })
             .connect_lazy_with(dsn.options(0));
         let slots = Semaphore::new(limits.connections_max as usize);
-        Self { pool, slots, limits, metrics, lost_at }
+        Self { pool, slots, lost_at }
+    }
+
+    /// When a connection of this lane last broke is what decides which idle ones are trusted.
+    fn broke(&self) {
+        *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+impl Database {
+    /// Connects when first used, so that the app starts without it.
+    pub(crate) fn new(dsn: &Dsn, limits: PoolLimits, metrics: Metrics) -> Self {
+        Self { reads: Lane::new(dsn, limits), transactions: Lane::new(dsn, limits), limits, metrics }
     }
 
     /// Work that only reads and may read a replica. Repeated once.
@@ -157,13 +175,13 @@ impl Database {
     }
 
     async fn read_once<A: Sync, T>(&self, arguments: &A, work: Work<A, T>) -> Result<T, Failure> {
-        let (mut connection, _slot) = self.checkout().await?;
+        let (mut connection, _slot) = self.checkout(&self.reads).await?;
         let result = timeout(self.limits.query_timeout, work(&mut connection, arguments)).await;
-        self.settle(&mut connection, result, false)
+        self.settle(&self.reads, &mut connection, result, false)
     }
 
     async fn transaction_once<A: Sync, T>(&self, arguments: &A, work: Work<A, T>) -> Result<T, Failure> {
-        let (mut connection, _slot) = self.checkout().await?;
+        let (mut connection, _slot) = self.checkout(&self.transactions).await?;
         let mut committing = false;
         let steps = async {
             let mut transaction = connection.begin().await?;
@@ -173,23 +191,27 @@ impl Database {
             Ok(value)
         };
         let result = timeout(self.limits.query_timeout, steps).await;
-        self.settle(&mut connection, result, committing)
+        self.settle(&self.transactions, &mut connection, result, committing)
     }
 
-    async fn checkout(&self) -> Result<(PoolConnection<Postgres>, SemaphorePermit<'_>), Failure> {
+    async fn checkout<'lane>(
+        &self,
+        lane: &'lane Lane,
+    ) -> Result<(PoolConnection<Postgres>, SemaphorePermit<'lane>), Failure> {
         let before_commit = |error| Failure { error, committing: false };
-        let waiting = timeout(self.limits.acquire_timeout, self.slots.acquire());
+        let waiting = timeout(self.limits.acquire_timeout, lane.slots.acquire());
         let slot = waiting
             .await
             .map_err(|_| before_commit(FailureKind::Busy(self.limits.acquire_timeout)))?
             .expect("the semaphore is never closed");
-        let connection = self.pool.acquire().await.map_err(|error| before_commit(FailureKind::Sql(error)))?;
+        let connection = lane.pool.acquire().await.map_err(|error| before_commit(FailureKind::Sql(error)))?;
         Ok((connection, slot))
     }
 
     /// What became of an attempt. A connection in an unknown state never goes back to the pool.
     fn settle<T>(
         &self,
+        lane: &Lane,
         connection: &mut PoolConnection<Postgres>,
         result: Result<Result<T, SqlError>, Elapsed>,
         committing: bool,
@@ -203,7 +225,7 @@ impl Database {
         if failure.breaks_connection() {
             connection.close_on_drop();
             if matches!(failure.error, FailureKind::Sql(_)) {
-                *self.lost_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                lane.broke();
             }
         }
         Err(failure)

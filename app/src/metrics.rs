@@ -28,7 +28,7 @@ impl EncodeLabelSet for Label {
 /// A request by the route it matched, not by its path, so that clients cannot make labels.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct Request {
-    pub(crate) method: String,
+    pub(crate) method: &'static str,
     pub(crate) route: String,
     pub(crate) code: u16,
 }

@@ -51,15 +51,19 @@ pub(crate) async fn record(State(app): State<Shared>, request: Request, next: Ne
         let _entered = span.entered();
         render(response, &id, wants_page)
     };
-    let known_method = if method.as_str().len() <= 7 { method.as_str() } else { "OTHER" };
-    let labels =
-        metrics::Request { method: known_method.to_owned(), route, code: response.status().as_u16() };
+    let labels = metrics::Request { method: method_label(&method), route, code: response.status().as_u16() };
     app.metrics.observe(&labels, took);
     let headers = response.headers_mut();
     headers.insert(X_SERVED_BY, app.instance.clone());
     headers.insert(X_REQUEST_ID, HeaderValue::from_str(&id).expect("request ids are plain text"));
     harden(headers);
     response
+}
+
+/// The methods of RFC 9110 and RFC 5789; clients may make up others, but no labels.
+fn method_label(method: &Method) -> &'static str {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    KNOWN.into_iter().find(|known| *known == method.as_str()).unwrap_or("OTHER")
 }
 
 /// Counts a request out also when its client hung up and nobody waits for it any more.
@@ -99,7 +103,8 @@ fn render(mut response: Response, id: &str, wants_page: bool) -> Response {
     let (status, kind, cause) = (problem.status, problem.kind, problem.cause.as_deref().unwrap_or("none"));
     if status == StatusCode::INTERNAL_SERVER_ERROR {
         error!(%status, kind, cause, "request failed");
-    } else if status.is_server_error() {
+    } else if status.is_server_error() && problem.cause.is_some() {
+        // Without a cause it was shed, which the metrics count: under a flood the log must not be one too.
         warn!(%status, kind, cause, "request refused");
     }
     let (mut parts, _) = response.into_parts();

@@ -72,15 +72,17 @@ pub async fn grant_editor(cx: Context<Settings>) -> Result<(), Error> {
         return Err("say whom: app grant-editor EMAIL...".into());
     }
     let mut data = primary(&cx.settings.migrate.data, cx.settings.migrate.wait).await?;
-    for text in &cx.arguments {
+    for (place, text) in (1..).zip(&cx.arguments) {
         let email = validate::email(text)?;
-        let done = sqlx::query("UPDATE users SET role = 'editor' WHERE email = $1")
-            .bind(&email)
-            .execute(&mut data)
-            .await?;
-        match done.rows_affected() {
-            0 => return Err(format!("nobody has registered {email}").into()),
-            _ => info!(email, "is an editor now"),
+        let id: Option<i64> =
+            sqlx::query_scalar("UPDATE users SET role = 'editor' WHERE email = $1 RETURNING id")
+                .bind(&email)
+                .fetch_optional(&mut data)
+                .await?;
+        // Logs hold no e-mail addresses.
+        match id {
+            Some(user_id) => info!(user_id, "is an editor now"),
+            None => return Err(format!("nobody has registered address {place} of those given").into()),
         }
     }
     Ok(())

@@ -71,7 +71,11 @@ pub(crate) fn results(
     let main = html! {
         (search_box(query, false))
         h1.results {
-            @if hits.is_empty() { "Nothing found for " } @else { (hits.len()) " results for " }
+            @match hits.len() {
+                0 => "Nothing found for ",
+                1 => "1 result for ",
+                count => { (count) " results for " }
+            }
             q { (query) }
         }
         @if hits.is_empty() {

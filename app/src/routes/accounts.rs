@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::db::users::{self, Registered};
-use crate::extract::{Form, Json};
+use crate::extract::{Form, Json, must_be_json_if_typed};
 use crate::pages::{self, Frame};
 use crate::problem::Problem;
 use crate::session::Visitor;
@@ -66,6 +66,7 @@ pub(crate) async fn api_login(
 }
 
 pub(crate) async fn api_logout(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+    must_be_json_if_typed(&headers)?;
     let mut visitor = Visitor::load(&app, &headers).await?;
     visitor.destroy(&app).await?;
     Ok(visitor.finish(StatusCode::NO_CONTENT.into_response()))

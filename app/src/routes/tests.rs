@@ -108,6 +108,13 @@ async fn every_answer_says_who_gave_it() {
 }
 
 #[tokio::test]
+async fn readiness_is_for_balancers_not_for_their_clients() {
+    let app = app(8, Duration::from_secs(5));
+    let forwarded = Request::get("/readyz").header("x-forwarded-for", "192.0.2.1");
+    assert_eq!(ask(&app, forwarded, "").await.0.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
 async fn too_many_at_once_are_shed_but_health_checks_pass() {
     let app = app(0, Duration::from_secs(5));
     let (response, body) = ask(&app, Request::get("/"), "").await;
@@ -154,4 +161,74 @@ async fn bodies_have_a_limit() {
     let add = Request::post("/api/plan").header("content-type", "application/json");
     let (response, _) = ask(&app, add, &" ".repeat(1025)).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[tokio::test]
+async fn json_bodies_are_objects() {
+    let app = app(8, Duration::from_secs(5));
+    for body in [r#"["front-squat", 3, 8]"#, "null", "7"] {
+        let add = Request::post("/api/plan").header("content-type", "application/json");
+        let (response, text) = ask(&app, add, body).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        assert!(text.contains("must be an object"), "{text}");
+    }
+    let add = Request::post("/api/plan").header("content-type", "application/json");
+    assert_eq!(ask(&app, add, "[").await.0.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn logging_out_by_json_takes_no_form() {
+    let app = app(8, Duration::from_secs(5));
+    for (kind, status) in
+        [("application/x-www-form-urlencoded", 415), ("text/plain", 415), ("application/json", 204)]
+    {
+        let request = Request::post("/api/logout").header("content-type", kind);
+        assert_eq!(ask(&app, request, "{}").await.0.status(), status, "{kind}");
+    }
+    assert_eq!(ask(&app, Request::post("/api/logout"), "").await.0.status(), StatusCode::NO_CONTENT);
+}
+
+/// A page's form token and the cookie that it needs.
+async fn form(app: &Shared, path: &str) -> (String, String) {
+    let (response, page) = ask(app, Request::get(path), "").await;
+    let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let token =
+        page.split_once("name=\"form_token\" value=\"").unwrap().1.split_once('"').unwrap().0.to_owned();
+    (token, cookie)
+}
+
+#[tokio::test]
+async fn forms_are_read_to_their_end() {
+    let app = app(8, Duration::from_secs(5));
+    let (token, cookie) = form(&app, "/register").await;
+    // As programs write it; browsers escape these.
+    for tail in ["%23", "#", "<\"^`{", " "] {
+        let request = Request::post("/register")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("cookie", &cookie);
+        let body = format!("email=a@b.example&password={tail}1234567&form_token={token}");
+        // Long enough only when nothing is cut off: then the database is asked, and is away.
+        assert_eq!(ask(&app, request, &body).await.0.status(), StatusCode::SERVICE_UNAVAILABLE, "{tail}");
+    }
+}
+
+#[tokio::test]
+async fn clients_cannot_make_labels() {
+    let app = app(8, Duration::from_secs(5));
+    for method in ["MADE", "UP"] {
+        let request = Request::builder().method(method).uri(format!("/{method}"));
+        ask(&app, request, "").await;
+    }
+    let counted = crate::metrics::Request { method: "OTHER", route: "none".to_owned(), code: 404 };
+    assert_eq!(app.metrics.requests.get_or_create(&counted).get(), 2);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_named() {
+    let app = app(8, Duration::from_secs(5));
+    let request = Request::post("/plan").header("content-type", "application/x-www-form-urlencoded");
+    let (_, body) = ask(&app, request, "slug=plank").await;
+    assert!(body.contains("the form does not fit: missing field `sets`"), "{body}");
+    let (_, body) = ask(&app, Request::get("/api/exercises?q=a&limit=x"), "").await;
+    assert!(body.contains("the query string does not fit: limit: invalid digit"), "{body}");
 }
