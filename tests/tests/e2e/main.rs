@@ -10,6 +10,7 @@ mod drain;
 mod drills;
 mod faults;
 mod hostile;
+mod readme;
 mod resolve;
 mod runner;
 mod servers;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         }),
         shared("sessions::survive_a_restart_of_every_app", |stack| Box::pin(sessions::survive_apps(stack))),
         shared("visit::search_plan_log_in_work_out", |stack| Box::pin(visit::whole(stack))),
+        shared("readme::commands_work", |stack| Box::pin(readme::commands_work(stack))),
         shared("faults::a_killed_app_fails_no_request", |stack| Box::pin(faults::app(stack))),
         shared("faults::a_killed_balancer_fails_no_retried_request", |stack| {
             Box::pin(faults::balancer(stack))
