@@ -166,16 +166,7 @@ impl Docker {
     }
 
     fn compose_command(&self, arguments: &[&str]) -> Command {
-        // Compose 1 is a program, Compose 2 a plug-in of docker; either may be the one that is there.
-        let standalone =
-            Command::new("docker-compose").arg("version").output().is_ok_and(|it| it.status.success());
-        let mut command = if standalone {
-            Command::new("docker-compose")
-        } else {
-            let mut command = Command::new("docker");
-            command.arg("compose");
-            command
-        };
+        let mut command = compose_program();
         let file: PathBuf = layout::repository().join("docker-compose.yml");
         command.args([OsStr::new("-p"), self.project.as_ref(), OsStr::new("-f"), file.as_os_str()]);
         command.args(arguments).envs(self.environment.iter().map(|(key, value)| (key, value)));
@@ -346,6 +337,20 @@ impl Drop for Docker {
 fn published_address((variable, default): (&str, u16)) -> SocketAddr {
     let port = std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Compose 1 is a program, Compose 2 a plug-in of docker; either may be the one that is there. `STACK_COMPOSE` names
+/// another, with a path from the repository.
+fn compose_program() -> Command {
+    if let Some(program) = std::env::var_os("STACK_COMPOSE") {
+        return Command::new(layout::repository().join(program));
+    }
+    if Command::new("docker-compose").arg("version").output().is_ok_and(|it| it.status.success()) {
+        return Command::new("docker-compose");
+    }
+    let mut command = Command::new("docker");
+    command.arg("compose");
+    command
 }
 
 /// Names the holder of a published port before anything starts.
