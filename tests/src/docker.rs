@@ -80,6 +80,7 @@ impl Docker {
         let docker = Self::new(project.to_owned(), configured_networks()?, topology)?;
         if docker.containers().await?.is_empty() {
             preflight()?;
+            docker.preflight_networks().await?;
         }
         docker.write_zone()?;
         docker.up().await?;
@@ -175,6 +176,26 @@ impl Docker {
             .env("SCALEOUT_SESSIONS", if topology.sessions == Sessions::Redis { "redis" } else { "memory" });
         command.env("SCALEOUT_STICKY", if topology.sticky == Sticky::On { "cookie" } else { "off" });
         command
+    }
+
+    /// Names the network that has one of our subnets already: the engine would only say that pools overlap.
+    async fn preflight_networks(&self) -> Result<()> {
+        let listed = self.docker(&["network", "ls", "-q", "--filter", "driver=bridge"]).await?;
+        let mut arguments =
+            vec!["network", "inspect", "-f", "{{.Name}}{{range .IPAM.Config}} {{.Subnet}}{{end}}"];
+        arguments.extend(listed.split_whitespace());
+        let networks = self.docker(&arguments).await?;
+        for (variable, prefix) in &self.environment {
+            let subnet = format!("{prefix}.0/24");
+            let holder = networks.lines().find(|line| line.split(' ').skip(1).any(|taken| taken == subnet));
+            let holder = holder.and_then(|line| line.split(' ').next());
+            if let Some(name) = holder.filter(|name| !name.starts_with(&format!("{}_", self.project))) {
+                bail!(
+                    "nothing was started: the Docker network {name} has {subnet}; remove it or set {variable}"
+                );
+            }
+        }
+        Ok(())
     }
 
     async fn compose(&self, arguments: &[&str]) -> Result<String> {
