@@ -1,34 +1,18 @@
 //! The admin listener: `/livez /readyz /metrics /version` and `PUT /log-filter`, on a thread of its own so that it answers
 //! when the data path is saturated.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use tower::ServiceExt as _;
 
 use crate::telemetry::LogFilter;
 use crate::{Metrics, Readiness, Tasks, net};
-
-/// The admin listener's routes, which may grow after it started.
-#[derive(Clone)]
-pub(crate) struct Admin {
-    extra: Arc<ArcSwap<Router>>,
-}
-
-impl fmt::Debug for Admin {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("Admin")
-    }
-}
 
 /// What the kit's own routes tell.
 #[derive(Clone)]
@@ -41,32 +25,22 @@ pub(crate) struct Facts {
     pub(crate) log_filter: LogFilter,
 }
 
-impl Admin {
-    /// Binds and serves; the address is the one that was really bound.
-    pub(crate) fn start(address: SocketAddr, facts: Facts) -> io::Result<(Self, SocketAddr)> {
-        let listener = net::bind_tcp(address)?;
-        let address = listener.local_addr()?;
-        let admin = Self { extra: Arc::new(ArcSwap::from_pointee(Router::new())) };
-        let routes = routes(facts, admin.extra.clone());
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("admin".into()).spawn(move || {
-            runtime.block_on(async {
-                let listener =
-                    tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
-                // Serves until the process ends: whoever waits for a drain wants to see it happen.
-                let _ = axum::serve(listener, routes).await;
-            });
-        })?;
-        Ok((admin, address))
-    }
-
-    pub(crate) fn merge(&self, routes: Router) {
-        let all = Router::clone(&self.extra.load()).merge(routes);
-        self.extra.store(Arc::new(all));
-    }
+/// Binds and serves; returns the address that was really bound.
+pub(crate) fn start(address: SocketAddr, facts: Facts) -> io::Result<SocketAddr> {
+    let listener = net::bind_tcp(address)?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || {
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("the listener is non-blocking");
+            // Serves until the process ends: whoever waits for a drain wants to see it happen.
+            let _ = axum::serve(listener, routes(facts)).await;
+        });
+    })?;
+    Ok(address)
 }
 
-fn routes(facts: Facts, extra: Arc<ArcSwap<Router>>) -> Router {
+fn routes(facts: Facts) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -74,10 +48,6 @@ fn routes(facts: Facts, extra: Arc<ArcSwap<Router>>) -> Router {
         .route("/version", get(version))
         .route("/log-filter", put(log_filter))
         .with_state(facts)
-        .fallback(move |request: Request| {
-            let router = Router::clone(&extra.load());
-            async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) }
-        })
 }
 
 async fn livez(State(facts): State<Facts>) -> (StatusCode, String) {

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use tracing::{error, info, warn};
 
-use crate::admin::Admin;
 use crate::{Error, Identity, Metrics, Readiness, Reloads, Shutdown, Tasks, ready_file};
 
 /// How long aborted tasks get to notice.
@@ -34,7 +32,6 @@ pub struct Context<S> {
     pub tasks: Tasks,
     /// Registers metrics.
     pub metrics: Metrics,
-    pub(crate) admin: Admin,
     pub(crate) reloads: Option<Reloads<S>>,
     pub(crate) bound: Arc<Mutex<BTreeMap<String, SocketAddr>>>,
     pub(crate) ready_file: Option<PathBuf>,
@@ -46,11 +43,6 @@ impl<S> Context<S> {
     /// Tells under which address a listener of this name really is; goes into the log and the ready-file.
     pub fn bound(&self, listener: &str, address: SocketAddr) {
         self.bound.lock().unwrap_or_else(PoisonError::into_inner).insert(listener.to_owned(), address);
-    }
-
-    /// Adds routes to the admin listener, beside the kit's own.
-    pub fn admin_routes(&self, routes: Router) {
-        self.admin.merge(routes);
     }
 
     /// The configurations that SIGHUP brings. Taken once; a program that never takes them does not reload.

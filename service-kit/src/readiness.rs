@@ -91,11 +91,6 @@ impl Readiness {
         Dependency { readiness: self.clone(), index: state.dependencies.len() - 1 }
     }
 
-    /// True from the signal to stop until the end.
-    pub fn is_draining(&self) -> bool {
-        self.state().draining
-    }
-
     /// What `/readyz` says now.
     pub fn report(&self) -> Report {
         let state = self.state();

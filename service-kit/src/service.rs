@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
-use crate::admin::{Admin, Facts};
+use crate::admin::{self, Facts};
 use crate::config::{self, Kit, Loaded};
 use crate::telemetry::{self, LogFilter};
 use crate::{Context, Error, Identity, Metrics, Readiness, Reloads, Settings, Shutdown, Tasks};
@@ -125,8 +125,8 @@ impl<S: Settings> Service<S> {
             log_filter,
         };
         let admin_address = if one_shot { any_port() } else { admin_address(name, &kit) };
-        let (admin, address) =
-            Admin::start(admin_address, facts).map_err(|error| format!("admin listener: {error}"))?;
+        let address =
+            admin::start(admin_address, facts).map_err(|error| format!("admin listener: {error}"))?;
         let (reload, reloads) = Reloads::new();
         watch_signals(name, options.config.clone(), shutdown.clone(), reload)?;
         let context = Context {
@@ -138,7 +138,6 @@ impl<S: Settings> Service<S> {
             shutdown: shutdown.clone(),
             tasks,
             metrics,
-            admin,
             reloads: Some(reloads),
             bound,
             ready_file: options.ready_file,
