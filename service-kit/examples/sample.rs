@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use axum::Router;
+use axum::routing::get;
 use serde::{Deserialize, Serialize};
-use service_kit::{Context, Error, Invalid, Service, Settings, net};
+use service_kit::{Context, Error, Handover, Invalid, Service, Settings, net};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -29,11 +31,18 @@ struct Server {
     greeting: String,
     /// A dependency that is reached when this file is there.
     needs: String,
+    /// Where a successor finds this process.
+    handover: String,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:0".into(), greeting: "hello".into(), needs: String::new() }
+        Self {
+            listen: "127.0.0.1:0".into(),
+            greeting: "hello".into(),
+            needs: String::new(),
+            handover: String::new(),
+        }
     }
 }
 
@@ -41,6 +50,7 @@ struct Config {
     listen: SocketAddr,
     greeting: String,
     needs: String,
+    handover: Option<Handover>,
 }
 
 impl Settings for Config {
@@ -55,7 +65,14 @@ impl Settings for Config {
                 "write for example 127.0.0.1:7000",
             )
         })?;
-        Ok(Self { listen, greeting: server.greeting, needs: server.needs })
+        let ready_timeout = std::time::Duration::from_millis(500);
+        let handover = Some(server.handover).filter(|path| !path.is_empty());
+        let handover = handover.map(|path| Handover { socket: path.into(), ready_timeout });
+        Ok(Self { listen, greeting: server.greeting, needs: server.needs, handover })
+    }
+
+    fn handover(&self) -> Option<&Handover> {
+        self.handover.as_ref()
     }
 }
 
@@ -66,7 +83,8 @@ async fn greet(cx: Context<Config>) -> Result<(), Error> {
 }
 
 async fn start(mut cx: Context<Config>) -> Result<(), Error> {
-    let listener = TcpListener::from_std(net::bind_tcp(cx.settings.listen)?)?;
+    let mut listeners = cx.listen("echo", cx.settings.listen, 1)?.remove(0);
+    let listener = TcpListener::from_std(listeners.remove(0))?;
     cx.bound("echo", listener.local_addr()?);
     if !cx.settings.needs.is_empty() {
         let dependency = cx.readiness.dependency("file");
@@ -83,6 +101,14 @@ async fn start(mut cx: Context<Config>) -> Result<(), Error> {
         });
     }
     let greeting = Arc::new(ArcSwap::from_pointee(cx.settings.greeting.clone()));
+    let shown = greeting.clone();
+    cx.admin_routes(Router::new().route(
+        "/greeting",
+        get(move || {
+            let shown = shown.load_full();
+            async move { format!("{shown}\n") }
+        }),
+    ));
     let (mut reloads, current) = (cx.reloads(), greeting.clone());
     let stopping = cx.shutdown.stopping();
     cx.tasks.spawn("reloads", async move {
@@ -90,9 +116,13 @@ async fn start(mut cx: Context<Config>) -> Result<(), Error> {
             current.store(Arc::new(new.greeting));
         }
     });
-    let (stopping, tasks, aborted) = (cx.shutdown.stopping(), cx.tasks.clone(), cx.shutdown.aborted());
+    let (closing, tasks, aborted) = (cx.shutdown.closing(), cx.tasks.clone(), cx.shutdown.aborted());
+    let opened = cx.opened();
     cx.tasks.spawn("echo-listener", async move {
-        while let Some((stream, _)) = stopping.run_until_cancelled(net::accept(&listener)).await {
+        if closing.run_until_cancelled(opened.cancelled()).await.is_none() {
+            return;
+        }
+        while let Some((stream, _)) = closing.run_until_cancelled(net::accept(&listener)).await {
             let (greeting, aborted) = (greeting.load_full(), aborted.clone());
             tasks.spawn("connection", async move {
                 let _ = aborted.run_until_cancelled(echo(stream, &greeting)).await;

@@ -17,6 +17,8 @@ use toml::{Table, Value};
 
 pub(crate) use kit::{Kit, LogFormat};
 
+use crate::Handover;
+
 /// A program's configuration: `Raw` is what files say, `Self` is what the program works with.
 pub trait Settings: Sized + Send + Sync + 'static {
     /// Plain serde structs with `#[serde(default, deny_unknown_fields)]` at every level.
@@ -24,6 +26,11 @@ pub trait Settings: Sized + Send + Sync + 'static {
 
     /// Turns what was written into what is meant, or says which key is wrong, why, and what to write instead.
     fn parse(raw: Self::Raw) -> Result<Self, Invalid>;
+
+    /// How a new process takes over from the running one; most programs are stopped and started instead.
+    fn handover(&self) -> Option<&Handover> {
+        None
+    }
 }
 
 /// One wrong value: where, what, why, and the remedy.
@@ -49,6 +56,13 @@ impl Invalid {
     /// The key that is wrong.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// The same for a key of a section that stands below another: `upstream.x` within `pools.api`.
+    #[must_use]
+    pub fn within(mut self, section: &str) -> Self {
+        self.key = format!("{section}.{}", self.key);
+        self
     }
 }
 
@@ -157,6 +171,13 @@ pub fn parse_text_with<S: Settings>(
 ) -> Result<S, ConfigError> {
     let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     load_text(program, "text", text, environment).map(|loaded| loaded.settings)
+}
+
+/// `base` with what `over` writes of it, key by key: for a section that exists more than once and inherits. Errors name
+/// keys below `at`, the path of `over` in the file. Not for sections with a [`Secret`](crate::Secret), which prints redacted.
+pub fn overlaid<T: Serialize + DeserializeOwned>(base: &T, over: Table, at: &str) -> Result<T, Invalid> {
+    let base = Table::try_from(base).expect("a configuration serialises to a table");
+    typed(overlay::merge(base, over)).map_err(|invalid| invalid.within(at))
 }
 
 fn defaults<S: Settings>() -> Table {

@@ -6,14 +6,16 @@
 //!
 //! The kit knows nothing of DNS, HTTP routing, sessions or Postgres.
 
-mod admin;
+pub mod admin;
 mod backoff;
 pub mod config;
 mod context;
+mod handover;
 mod identity;
 mod keyring;
 mod metrics;
 pub mod net;
+mod notify;
 mod readiness;
 mod ready_file;
 mod reload;
@@ -27,6 +29,7 @@ pub mod trace;
 pub use backoff::Backoff;
 pub use config::{Invalid, Settings};
 pub use context::Context;
+pub use handover::Terms as Handover;
 pub use identity::Identity;
 pub use keyring::{Key, KeyRing, KeyState};
 pub use metrics::Metrics;

@@ -9,11 +9,15 @@
 //! service at once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::Serialize;
 use tracing::{info, warn};
 
 use crate::Identity;
+
+/// How often a process that takes over looks whether it is ready.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Shared view of what this process needs. Clones see the same state.
 #[derive(Debug, Clone)]
@@ -30,6 +34,10 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
+    weight: Option<u16>,
+    /// What is served besides what the program is made of, and a hash of that.
+    mounted: String,
+    built_in: String,
     draining: bool,
     serving: bool,
     dependencies: Vec<Entry>,
@@ -55,7 +63,8 @@ pub struct Dependency {
 pub struct Report {
     /// 200 or 503.
     pub http_status: u16,
-    /// JSON: `{"status","instance","generation","dependencies":[{"name","state","reason"}]}`.
+    /// JSON: `{"status","instance","generation","weight","content","dependencies":[{"name","state","reason"}]}`; `weight` and
+    /// `content` only where they are known.
     pub body: String,
 }
 
@@ -64,6 +73,10 @@ struct Body<'a> {
     status: &'static str,
     instance: &'a str,
     generation: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<u16>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    content: String,
     dependencies: Vec<Line<'a>>,
 }
 
@@ -76,7 +89,8 @@ struct Line<'a> {
 }
 
 impl Readiness {
-    pub(crate) fn new(identity: Identity) -> Self {
+    /// One of its own; programs are given theirs in [`Context`](crate::Context).
+    pub fn new(identity: Identity) -> Self {
         Self { inner: Arc::new(Inner { identity, state: Mutex::default() }) }
     }
 
@@ -99,10 +113,34 @@ impl Readiness {
             status,
             instance: &self.inner.identity.instance,
             generation: format!("{:016x}", self.inner.identity.generation),
+            weight: state.weight,
+            content: state.content(),
             dependencies: state.dependencies.iter().map(Entry::line).collect(),
         };
         let body = serde_json::to_string(&body).expect("names and reasons are plain text");
         Report { http_status: if matches!(status, "ready" | "degraded") { 200 } else { 503 }, body }
+    }
+
+    /// Returns once every dependency was reached at least once.
+    pub(crate) async fn all_reached(&self) {
+        while self.state().dependencies.iter().any(|entry| !entry.reached_once) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Publishes a hash of what this program serves (catalogue, templates), by which a balancer tells instances that serve
+    /// something else. Never of the build, which differs in the middle of every rolling deploy. Letters and digits, at
+    /// most 31.
+    pub fn content(&self, hash: &str) {
+        hash.clone_into(&mut self.state().built_in);
+    }
+
+    pub(crate) fn configured(self, weight: u16, mounted: &str) -> Self {
+        let mut state = self.state();
+        state.weight = Some(weight);
+        mounted.clone_into(&mut state.mounted);
+        drop(state);
+        self
     }
 
     pub(crate) fn serving(&self) {
@@ -129,6 +167,11 @@ impl State {
         } else {
             "ready"
         }
+    }
+
+    fn content(&self) -> String {
+        let parts = [self.built_in.as_str(), self.mounted.as_str()];
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(".")
     }
 }
 
@@ -218,5 +261,22 @@ mod tests {
             readiness.report().body,
             r#"{"status":"starting","instance":"app-1","generation":"0000000000000007","dependencies":[{"name":"redis","state":"waiting","reason":"refused"}]}"#
         );
+    }
+
+    #[track_caller]
+    fn check_content(built_in: &str, mounted: &str, expected: &str) {
+        let identity = Identity { instance: "app-1".into(), generation: 7 };
+        let readiness = Readiness::new(identity).configured(50, mounted);
+        readiness.content(built_in);
+        let body = readiness.report().body;
+        assert!(body.contains(&format!(r#""weight":50,{expected}"dependencies""#)), "{body}");
+    }
+
+    #[test]
+    fn the_body_says_weight_and_content() {
+        check_content("a1b2", "", r#""content":"a1b2","#);
+        check_content("a1b2", "images-7", r#""content":"a1b2.images-7","#);
+        check_content("", "images-7", r#""content":"images-7","#);
+        check_content("", "", "");
     }
 }

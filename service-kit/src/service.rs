@@ -14,10 +14,12 @@ use std::time::Duration;
 use clap::{Arg, ArgAction, ArgMatches};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use crate::admin::{self, Facts};
+use crate::admin::{Admin, Door, Facts};
 use crate::config::{self, Kit, Loaded};
+use crate::handover::{self, Listeners};
 use crate::telemetry::{self, LogFilter};
 use crate::{Context, Error, Identity, Metrics, Readiness, Reloads, Settings, Shutdown, Tasks};
 
@@ -76,12 +78,16 @@ impl<S: Settings> Service<S> {
             Ok(loaded) => loaded,
             Err(error) => return refuse(self.name, &error),
         };
+        if options.probe {
+            return probe(admin_address(self.name, &loaded.kit));
+        }
+        let door = match loaded.kit.door() {
+            Ok(door) => door,
+            Err(invalid) => return refuse(self.name, &invalid),
+        };
         if options.check_config {
             let _ = write!(std::io::stdout(), "{}", loaded.effective);
             return ExitCode::SUCCESS;
-        }
-        if options.probe {
-            return probe(admin_address(self.name, &loaded.kit));
         }
         let log_filter = match telemetry::start(&loaded.kit) {
             Ok(filter) => filter,
@@ -93,7 +99,7 @@ impl<S: Settings> Service<S> {
             .build()
             .expect("the system gives threads to a starting program");
         let name = self.name;
-        let outcome = runtime.block_on(self.run(loaded, options, log_filter));
+        let outcome = runtime.block_on(self.run(loaded, options, (door, log_filter)));
         // Blocking work that is still running (password hashing) is not waited for.
         runtime.shutdown_background();
         match outcome {
@@ -105,12 +111,17 @@ impl<S: Settings> Service<S> {
         }
     }
 
-    async fn run(self, loaded: Loaded<S>, options: Options, log_filter: LogFilter) -> Result<(), Error> {
+    async fn run(
+        self,
+        loaded: Loaded<S>,
+        options: Options,
+        (door, log_filter): (Door, LogFilter),
+    ) -> Result<(), Error> {
         let Loaded { settings, kit, effective: _ } = loaded;
         let identity = Identity::new(kit.instance.clone());
         let (name, version) = (self.name, self.version);
         info!(program = name, version, instance = %identity.instance, "starting");
-        let readiness = Readiness::new(identity.clone());
+        let readiness = Readiness::new(identity.clone()).configured(kit.weight, &kit.content);
         let metrics = Metrics::new(name, version, &identity);
         let tasks = Tasks::new();
         let shutdown = Shutdown::default();
@@ -124,9 +135,22 @@ impl<S: Settings> Service<S> {
             tasks: tasks.clone(),
             log_filter,
         };
+        let handover = settings.handover().filter(|_| !one_shot).cloned();
+        let mut taken = match &handover {
+            Some(terms) => {
+                handover::take(terms, name, version).await.map_err(|error| format!("hand-over: {error}"))?
+            }
+            None => None,
+        };
+        let inherited = taken.as_mut().map(|taken| std::mem::take(&mut taken.sockets)).unwrap_or_default();
+        let mut listeners = Listeners::new(inherited, handover.is_some());
+        let opened = CancellationToken::new();
+        let admin_opened = admin_opened(taken.is_some(), &opened);
         let admin_address = if one_shot { any_port() } else { admin_address(name, &kit) };
-        let address =
-            admin::start(admin_address, facts).map_err(|error| format!("admin listener: {error}"))?;
+        let listener =
+            listeners.one("admin", admin_address).map_err(|error| format!("admin listener: {error}"))?;
+        let address = listener.local_addr()?;
+        let admin = Admin::start(listener, facts, door, admin_opened, shutdown.handed_over())?;
         let (reload, reloads) = Reloads::new();
         watch_signals(name, options.config.clone(), shutdown.clone(), reload)?;
         let context = Context {
@@ -138,9 +162,15 @@ impl<S: Settings> Service<S> {
             shutdown: shutdown.clone(),
             tasks,
             metrics,
+            admin,
             reloads: Some(reloads),
             bound,
             ready_file: options.ready_file,
+            program: name,
+            opened,
+            listeners,
+            handover,
+            taken,
             lame_duck: kit.lame_duck,
             drain_deadline: kit.drain_deadline,
         };
@@ -249,6 +279,16 @@ async fn reload_once<S: Settings>(program: &str, file: Option<&std::path::Path>,
             }
         }
     }
+}
+
+/// The admin listener answers from the first moment on, unless another process still does.
+fn admin_opened(taken: bool, opened: &CancellationToken) -> CancellationToken {
+    if taken {
+        return opened.clone();
+    }
+    let now = CancellationToken::new();
+    now.cancel();
+    now
 }
 
 fn any_port() -> SocketAddr {

@@ -1,7 +1,8 @@
 //! The three steps of a stop, as tokens that any task can wait for.
 //!
-//! signal → `draining` (readiness off, still serving for the lame-duck time) → `stopping` (no new work is accepted) →
-//! `aborted` (the drain deadline is over).
+//! signal → `draining` (readiness off, still serving for the lame-duck time) → `closing` (no new connections) and
+//! `stopping` (finish) → `aborted` (the drain deadline is over). After a hand-over to a new process `closing` comes first:
+//! the listening sockets are the other's from that moment.
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,6 +10,8 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
+    closing: CancellationToken,
+    handed_over: CancellationToken,
     stopping: CancellationToken,
     aborted: CancellationToken,
 }
@@ -19,7 +22,12 @@ impl Shutdown {
         self.draining.clone()
     }
 
-    /// Stop accepting; finish what is in flight.
+    /// Accept no more connections; those that are there go on as before.
+    pub fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// Finish what is in flight.
     pub fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
@@ -33,7 +41,19 @@ impl Shutdown {
         self.draining.cancel();
     }
 
+    /// Another process has our listening sockets.
+    pub(crate) fn handed_over(&self) -> CancellationToken {
+        self.handed_over.clone()
+    }
+
+    pub(crate) fn hand_over(&self) {
+        self.handed_over.cancel();
+        self.closing.cancel();
+        self.draining.cancel();
+    }
+
     pub(crate) fn stop(&self) {
+        self.closing.cancel();
         self.stopping.cancel();
     }
 

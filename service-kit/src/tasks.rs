@@ -7,8 +7,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
-use tokio::runtime::{Builder, Handle};
-use tokio::task::LocalSet;
+use tokio::runtime::{Builder, Handle, LocalOptions};
 use tokio_util::task::TaskTracker;
 use tracing::error;
 
@@ -56,8 +55,8 @@ impl Tasks {
         );
     }
 
-    /// Runs a future on a thread of its own with a current-thread runtime and a `LocalSet`: what it spawns locally stays
-    /// on that thread, and no lock is shared with the other workers.
+    /// Runs a future on a thread of its own with a runtime of its own: what it spawns locally stays on that thread, and no
+    /// lock is shared with the other workers.
     pub fn spawn_worker<M, F>(&self, name: impl Into<String>, make: M) -> std::io::Result<()>
     where
         M: FnOnce() -> F + Send + 'static,
@@ -66,16 +65,23 @@ impl Tasks {
         let entry = self.enter(name.into());
         let tasks = self.clone();
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
-        let runtime = Builder::new_current_thread().enable_all().build()?;
+        // A local runtime cannot leave the thread that builds it; whether it was built is told back.
+        let (built, outcome) = std::sync::mpsc::sync_channel(1);
         std::thread::Builder::new().name(entry.name.clone()).spawn(move || {
-            let run = AssertUnwindSafe(|| LocalSet::new().block_on(&runtime, make()));
-            if std::panic::catch_unwind(run).is_err() {
+            let runtime =
+                match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                    Ok(runtime) => runtime,
+                    Err(error) => return drop(built.send(Err(error))),
+                };
+            let _ = built.send(Ok(()));
+            if std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(make()))).is_err() {
                 tasks.panicked(&entry);
             }
             drop(entry);
             // Nobody listens any more when the deadline is over.
             let _ = ended.send(());
         })?;
+        outcome.recv().map_err(std::io::Error::other)??;
         self.tracker.spawn_on(
             async move {
                 let _ = end.await;

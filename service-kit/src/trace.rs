@@ -2,6 +2,13 @@
 
 use std::fmt;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Names one request in every log that it passes.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says which trace a request belongs to (W3C Trace Context, section 3.2).
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 pub(crate) fn random_u64() -> u64 {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
@@ -10,13 +17,33 @@ pub(crate) fn random_u64() -> u64 {
 
 /// A new request id: 32 hexadecimal digits.
 pub fn new_request_id() -> String {
-    format!("{:016x}{:016x}", fastrand::u64(..), fastrand::u64(..))
+    String::from_utf8(hex::<32>(fastrand::u128(..)).into()).expect("hexadecimal digits")
+}
+
+/// Lower-case hexadecimal digits, the most significant first. By hand, because formatting them costs a balancer several per
+/// cent of a request.
+fn hex<const DIGITS: usize>(value: u128) -> [u8; DIGITS] {
+    std::array::from_fn(|at| {
+        let byte = value.to_be_bytes()[(at + 32 - DIGITS) / 2];
+        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 0xf };
+        b"0123456789abcdef"[usize::from(digit)]
+    })
 }
 
 /// Whether a request id that a client sent may be kept: 8 to 64 letters, digits, `-` or `_`, so that it is safe in a log.
 pub fn is_request_id(text: &str) -> bool {
     (8..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+/// The id that a request came with, if it may be kept, or a new one.
+pub fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(X_REQUEST_ID).and_then(text).filter(|text| is_request_id(text));
+    given.map_or_else(new_request_id, str::to_owned)
+}
+
+fn text(value: &HeaderValue) -> Option<&str> {
+    value.to_str().ok()
 }
 
 /// A `traceparent` header, version 00 (W3C Trace Context, section 3.2).
@@ -36,10 +63,25 @@ impl TraceParent {
         Self { trace_id: fastrand::u128(1..), span_id: fastrand::u64(1..), flags: 0 }
     }
 
+    /// A span of our own in the trace that a request came with, or in a new one.
+    pub fn continued(headers: &HeaderMap) -> Self {
+        let parent = headers.get(TRACEPARENT).and_then(text).and_then(Self::parse);
+        parent.map_or_else(Self::new, Self::child)
+    }
+
     /// The same trace with a span of our own.
     #[must_use]
     pub fn child(self) -> Self {
         Self { span_id: fastrand::u64(1..), ..self }
+    }
+
+    /// The header's value.
+    pub fn to_bytes(self) -> [u8; 55] {
+        let mut text = *b"00-................................-................-..";
+        text[3..35].copy_from_slice(&hex::<32>(self.trace_id));
+        text[36..52].copy_from_slice(&hex::<16>(self.span_id.into()));
+        text[53..].copy_from_slice(&hex::<2>(self.flags.into()));
+        text
     }
 
     /// Reads a header; anything that the format does not allow gives `None`, and a new trace should begin.
@@ -72,7 +114,7 @@ impl Default for TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        out.write_str(std::str::from_utf8(&self.to_bytes()).expect("digits and hyphens"))
     }
 }
 
@@ -100,11 +142,42 @@ mod tests {
     }
 
     #[test]
+    fn it_is_written_as_it_was_read() {
+        for text in [
+            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000001-0000000000000002-00",
+        ] {
+            assert_eq!(TraceParent::parse(text).map(|span| span.to_string()).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
     fn a_child_stays_in_its_trace() {
         let parent = TraceParent::new();
         let child = TraceParent::parse(&parent.child().to_string()).expect("what we print, we read");
         assert_eq!(child.trace_id, parent.trace_id);
         assert_ne!(child.span_id, parent.span_id);
+    }
+
+    /// Whether an id and a trace that a client sent are kept.
+    #[track_caller]
+    fn check_headers(id: &str, trace: &str, id_kept: bool, trace_kept: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert(X_REQUEST_ID, HeaderValue::from_str(id).unwrap());
+        headers.insert(TRACEPARENT, HeaderValue::from_str(trace).unwrap());
+        assert_eq!(request_id(&headers) == id, id_kept, "{id}");
+        let continued = TraceParent::continued(&headers).to_string();
+        assert_eq!(continued[..35] == trace[..35.min(trace.len())], trace_kept, "{trace}");
+        assert_ne!(continued, trace, "the span is our own");
+    }
+
+    #[test]
+    fn what_a_client_sent_is_continued_if_it_is_well_formed() {
+        let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        check_headers("abcdefgh-1", trace, true, true);
+        check_headers("a b c d e f", "00-0af7651916cd43dd8448eb211c80319c", false, false);
+        check_headers("short", "", false, false);
+        assert!(is_request_id(&request_id(&HeaderMap::new())));
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub(super) fn apply(
         let Some(path) = variable.strip_prefix(&prefix).filter(|rest| rest.contains("__")) else { continue };
         let path: Vec<String> = path.to_lowercase().split("__").map(str::to_owned).collect();
         let key = path.join(".");
-        let like = lookup(table, &path).or_else(|| lookup(defaults, &path));
+        // A section below a freely chosen name (`pools.api.upstream`) has the types of its own kind.
+        let like = lookup(table, &path)
+            .or_else(|| (0..path.len() - 1).find_map(|above| lookup(defaults, &path[above..])));
         let value = read(&text, like).map_err(|expected| {
             let shown = if looks_secret(&key) { "[redacted]" } else { &text };
             let remedy = format!("set {variable} to {expected}");

@@ -142,6 +142,30 @@ fn the_kits_sections_are_the_kits() {
         Err("environment MY_LB_ADMIN__LISTEN: admin.listen: got here"),
     );
     check("shutdown.lame_duck_ms = 5", &[], Ok("[::]:80 [] 5"));
+    check("admin.hosts = ['lb-1', '192.0.2.1']", &[], Ok("[::]:80 [] 5"));
+    check("admin.hosts = ['*']", &[], Err("admin.hosts: got *: not a host name or address"));
+}
+
+#[track_caller]
+fn check_token(text: &str, expected: Result<&str, &str>) {
+    let loaded = load_text::<Config>("my-lb", "lb.toml", text, []).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!loaded.effective.contains("0123456789"), "{}", loaded.effective);
+    match (loaded.kit.admin_token(), expected) {
+        (Ok(token), Ok(expected)) => assert_eq!(token.expose(), expected),
+        (Err(invalid), Err(part)) => assert!(invalid.to_string().contains(part), "{invalid}"),
+        (got, _) => panic!("{got:?}"),
+    }
+}
+
+#[test]
+fn the_admin_token_is_long_and_from_one_place() {
+    check_token("", Ok(""));
+    check_token("admin.token = '0123456789abcdef'", Ok("0123456789abcdef"));
+    check_token("admin.token = 'hunter2'", Err("admin.token: got [redacted]: not at least 16 visible"));
+    check_token("admin.token = '0123456789 abcdef'", Err("admin.token: got [redacted]"));
+    check_token("admin.token_file = '/no/such/file'", Err("admin.token_file: got /no/such/file"));
+    let both = "admin.token = '0123456789abcdef'\nadmin.token_file = 'x'";
+    check_token(both, Err("admin.token_file: got x: admin.token is given too"));
 }
 
 #[test]
@@ -151,4 +175,28 @@ fn secrets_are_never_printed() {
     assert!(!loaded.effective.contains("hunter2"), "{}", loaded.effective);
     assert!(loaded.effective.contains("[redacted]"), "{}", loaded.effective);
     assert_eq!(loaded.settings.0.server.password.expose(), "hunter2");
+}
+
+#[test]
+fn a_section_below_a_name_inherits_and_names_its_keys_in_full() {
+    let base = Raw::default();
+    let over = |text: &str| overlaid(&base, text.parse().unwrap(), "pools.api");
+    let raw = over("limits.max = 7").unwrap();
+    assert_eq!((raw.server.listen.as_str(), raw.limits.max), ("[::]:80", 7));
+    let error = over("limits.mix = 7").unwrap_err().to_string();
+    assert!(error.starts_with("pools.api.limits"), "{error}");
+    assert!(error.contains("unknown field `mix`"), "{error}");
+}
+
+#[test]
+fn a_variable_below_a_name_has_the_type_of_its_section() {
+    let defaults: Table = "limits.max = 5\nserver.names = []".parse().unwrap();
+    let set = |name: &str, text: &str| {
+        let mut table = Table::new();
+        overlay::apply(&mut table, &defaults, "lb", [(name.to_owned(), text.to_owned())]).unwrap();
+        table.to_string()
+    };
+    assert_eq!(set("LB_POOLS__API__LIMITS__MAX", "7"), "[pools.api.limits]\nmax = 7\n");
+    assert_eq!(set("LB_POOLS__API__SERVER__NAMES", "[\"a\"]"), "[pools.api.server]\nnames = [\"a\"]\n");
+    assert_eq!(set("LB_POOLS__API__SERVER__LISTEN", "7"), "[pools.api.server]\nlisten = \"7\"\n");
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure of the harness is a failed test")]
 
+mod handover;
 mod sample;
 
 use std::process::Command;
@@ -79,13 +80,43 @@ fn it_serves_and_tells_about_itself() {
     assert!(sample.probe());
 }
 
+const TOKEN: &str = "0123456789abcdef0123";
+
 #[test]
-fn the_log_filter_changes_but_not_from_a_web_page() {
+fn the_log_filter_changes_with_the_token_but_not_from_a_web_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("admin.token");
+    std::fs::write(&file, format!("{TOKEN}\n")).unwrap();
+    let sample = Sample::start(&[("SAMPLE_ADMIN__TOKEN_FILE", file.to_str().unwrap())]);
+    let token = format!("authorization: Bearer {TOKEN}\r\n");
+    let put = |filter: &str, headers: &str| sample.put_log_filter(filter, headers);
+    assert_eq!(put("debug", &token).0, 200);
+    assert_eq!(put("a=b=c", &token).0, 400);
+    assert_eq!(put("debug", &format!("{token}origin: http://example.com\r\n")).0, 403);
+    assert_eq!(put("debug", "").0, 401);
+    assert_eq!(put("debug", "authorization: Bearer 0123456789abcdef0124\r\n").0, 401);
+    assert_eq!(put(&"x".repeat(5_000), &token).0, 413);
+    assert!(!sample.log().contains(TOKEN));
+}
+
+#[test]
+fn without_a_token_changes_are_refused_and_the_answer_says_what_to_configure() {
     let sample = Sample::start(&[]);
-    assert_eq!(sample.put_log_filter("debug", ""), 200);
-    assert_eq!(sample.put_log_filter("a=b=c", ""), 400);
-    assert_eq!(sample.put_log_filter("debug", "origin: http://example.com\r\n"), 403);
-    assert_eq!(sample.put_log_filter(&"x".repeat(5_000), ""), 413);
+    let (status, text) = sample.put_log_filter("debug", &format!("authorization: Bearer {TOKEN}\r\n"));
+    assert_eq!(status, 403);
+    assert!(text.contains("no-token-configured") && text.contains("[admin] token_file"), "{text}");
+}
+
+#[test]
+fn a_rebound_name_reads_nothing_and_the_programs_routes_are_behind_the_same_door() {
+    let sample = Sample::start(&[("SAMPLE_ADMIN__HOSTS", r#"["stats.example.org"]"#)]);
+    for path in ["/metrics", "/readyz", "/greeting", "/nothing"] {
+        let (status, text) = sample.admin_as("evil.example", &format!("GET {path}"));
+        assert_eq!(status, 403, "{path}: {text}");
+    }
+    assert_eq!(sample.admin_as("stats.example.org", "GET /greeting"), (200, "hello\n".into()));
+    assert_eq!(sample.admin("GET /greeting"), (200, "hello\n".into()));
+    assert_eq!(sample.admin("POST /greeting").0, 403);
 }
 
 #[test]

@@ -41,11 +41,16 @@ impl InFlight {
 
 impl Sample {
     pub(crate) fn start(environment: &[(&str, &str)]) -> Self {
+        Self::spawn(environment).wait_until_ready()
+    }
+
+    /// Does not wait.
+    pub(crate) fn spawn(environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (config, ready) = (folder.path().join("sample.toml"), folder.path().join("ready.json"));
         std::fs::write(&config, "").unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let mut process = Command::new(program())
+        let process = Command::new(program())
             .arg("--config")
             .arg(&config)
             .arg("--ready-file")
@@ -55,15 +60,29 @@ impl Sample {
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + PATIENCE;
+        let none = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self { process, folder, echo: none, admin: none }
+    }
+
+    pub(crate) fn wait_until_ready(mut self) -> Self {
+        let (ready, deadline) = (self.folder.path().join("ready.json"), Instant::now() + PATIENCE);
         while !ready.exists() {
-            assert!(process.try_wait().unwrap().is_none(), "the sample ended early");
+            assert!(self.process.try_wait().unwrap().is_none(), "the sample ended early:\n{}", self.log());
             assert!(Instant::now() < deadline, "no ready-file");
             std::thread::sleep(Duration::from_millis(5));
         }
         let bound: BTreeMap<String, SocketAddr> =
             serde_json::from_str(&std::fs::read_to_string(&ready).unwrap()).unwrap();
-        Self { process, folder, echo: bound["echo"], admin: bound["admin"] }
+        (self.echo, self.admin) = (bound["echo"], bound["admin"]);
+        self
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn addresses(&self) -> (SocketAddr, SocketAddr) {
+        (self.echo, self.admin)
     }
 
     pub(crate) fn connect(&self) -> InFlight {
@@ -84,15 +103,19 @@ impl Sample {
 
     /// Status and body of a request like `GET /livez` to the admin listener.
     pub(crate) fn admin(&self, request: &str) -> (u16, String) {
-        self.ask(&format!("{request} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
+        self.admin_as("localhost", request)
     }
 
-    pub(crate) fn put_log_filter(&self, filter: &str, headers: &str) -> u16 {
+    /// The same under another name.
+    pub(crate) fn admin_as(&self, host: &str, request: &str) -> (u16, String) {
+        self.ask(&format!("{request} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"))
+    }
+
+    pub(crate) fn put_log_filter(&self, filter: &str, headers: &str) -> (u16, String) {
         let length = filter.len();
         self.ask(&format!(
             "PUT /log-filter HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n{filter}"
         ))
-        .0
     }
 
     fn ask(&self, request: &str) -> (u16, String) {
