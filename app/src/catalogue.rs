@@ -33,7 +33,7 @@ pub fn all() -> &'static [Exercise] {
     &ALL
 }
 
-const FILES: [&str; 17] = [
+pub(crate) const FILES: [&str; 17] = [
     include_str!("../catalogue/chest.toml"),
     include_str!("../catalogue/back.toml"),
     include_str!("../catalogue/shoulders.toml"),

@@ -9,12 +9,16 @@ use crate::dsn::Dsn;
 
 mod raw;
 
-use raw::{Raw, RawCache, RawDatabase, RawMigrate, RawSecurity, RawServer, RawSessions};
+use raw::{Raw, RawCache, RawDatabase, RawMigrate, RawSecurity, RawServer, RawSessions, RawSite};
+
+/// One line.
+const NOTICE_BYTES_MAX: usize = 500;
 
 /// Everything the app works with.
 #[derive(Debug)]
 pub struct Settings {
     pub(crate) server: Server,
+    pub(crate) site: Site,
     pub(crate) sessions: Sessions,
     pub(crate) cache: Cache,
     pub(crate) database: Database,
@@ -38,6 +42,13 @@ pub(crate) struct Server {
     pub(crate) body_bytes_max: usize,
 }
 
+/// What is shown beside what the binary has in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Site {
+    /// A line at the foot of every page; empty: none. Part of the content, so it has to be the same on every instance.
+    pub(crate) notice: String,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) enum SessionBackend {
     /// In this process: gone with it, and unknown to its siblings.
@@ -57,6 +68,8 @@ pub(crate) struct Sessions {
     pub(crate) absolute_timeout: Duration,
     /// For one call to the store.
     pub(crate) deadline: Duration,
+    /// Sessions of which this process keeps a copy beside the shared store.
+    pub(crate) near_sessions_max: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -117,6 +130,7 @@ impl service_kit::Settings for Settings {
         let database = database(&raw.database, &password)?;
         Ok(Self {
             server: server(&raw.server)?,
+            site: site(raw.site)?,
             sessions: sessions(&raw.sessions)?,
             cache: cache(&raw.cache)?,
             security: security(&raw.security)?,
@@ -138,6 +152,14 @@ fn server(raw: &RawServer) -> Result<Server, Invalid> {
     })
 }
 
+fn site(raw: RawSite) -> Result<Site, Invalid> {
+    if raw.notice.len() > NOTICE_BYTES_MAX {
+        let reason = format!("longer than {NOTICE_BYTES_MAX} bytes");
+        return Err(Invalid::new("site.notice", raw.notice, reason, "write one line"));
+    }
+    Ok(Site { notice: raw.notice })
+}
+
 fn sessions(raw: &RawSessions) -> Result<Sessions, Invalid> {
     let password = secret::resolve("sessions.redis_password", &raw.redis_password, &raw.redis_password_file)?;
     let backend = match raw.backend.as_str() {
@@ -152,6 +174,7 @@ fn sessions(raw: &RawSessions) -> Result<Sessions, Invalid> {
         idle_timeout: duration("sessions.idle_timeout_ms", raw.idle_timeout_ms)?,
         absolute_timeout: duration("sessions.absolute_timeout_ms", raw.absolute_timeout_ms)?,
         deadline: duration("sessions.deadline_ms", raw.deadline_ms)?,
+        near_sessions_max: between("sessions.near_sessions_max", raw.near_sessions_max, 0, 1_000_000)?,
     })
 }
 

@@ -7,11 +7,12 @@
 //! Reading order: how it starts ([`config`], [`server`], [`migrate`](mod@migrate)); what surrounds a request
 //! ([`middleware`], [`extract`], [`problem`], [`routes`], [`pages`]); who asks ([`session`], [`cookies`], [`csrf`],
 //! [`password`]); what is asked for ([`plan`], [`searches`], [`cache`], [`db`]); and the pure parts
-//! ([`validate`], [`catalogue`], [`search`]).
+//! ([`validate`], [`catalogue`], [`content`], [`search`]).
 
 mod cache;
 pub mod catalogue;
 mod config;
+mod content;
 mod cookies;
 mod csrf;
 mod db;

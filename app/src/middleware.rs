@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures_util::FutureExt as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use prometheus_client::metrics::gauge::Gauge;
-use service_kit::trace::{TraceParent, is_request_id, new_request_id};
+use service_kit::trace::{TraceParent, X_REQUEST_ID, request_id};
 use tracing::{Instrument as _, error, info_span, warn};
 
 use crate::csrf;
@@ -25,15 +25,13 @@ use crate::pages;
 use crate::problem::Problem;
 use crate::state::Shared;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 pub(crate) async fn record(State(app): State<Shared>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    // The balancer's id if there is one, so that one request has one name everywhere.
     let id = request_id(request.headers());
-    let trace = request.headers().get(TRACEPARENT).and_then(|value| TraceParent::parse(value.to_str().ok()?));
-    let trace = trace.map_or_else(TraceParent::new, TraceParent::child);
+    let trace = TraceParent::continued(request.headers());
     let method = request.method().clone();
     let route = request
         .extensions()
@@ -80,13 +78,6 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// The balancer's id if there is one, so that one request has one name everywhere.
-fn request_id(headers: &HeaderMap) -> String {
-    let given =
-        headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_request_id(text));
-    given.map_or_else(new_request_id, str::to_owned)
 }
 
 /// Browsers name text/html; programs that send `*/*` or nothing get JSON.

@@ -25,7 +25,17 @@ pub(crate) use exercises::{exercise, home, results};
 pub(crate) use plan::plan;
 pub(crate) use workouts::{WorkoutForm, workouts};
 
-const STYLE: &str = include_str!("pages/style.css");
+pub(crate) const STYLE: &str = include_str!("pages/style.css");
+
+/// What pages are made from: the templates are their source.
+pub(crate) const TEMPLATES: [&str; 6] = [
+    STYLE,
+    include_str!("pages.rs"),
+    include_str!("pages/accounts.rs"),
+    include_str!("pages/exercises.rs"),
+    include_str!("pages/plan.rs"),
+    include_str!("pages/workouts.rs"),
+];
 
 /// The pages' policy: our own style, forms to ourselves, and nothing else at all.
 pub(crate) static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -41,6 +51,8 @@ pub(crate) static CONTENT_SECURITY_POLICY: LazyLock<HeaderValue> = LazyLock::new
 pub(crate) struct Frame {
     account: Account,
     plan_len: usize,
+    /// Stands at the foot of the page; empty: nothing does.
+    notice: String,
 }
 
 #[derive(Debug)]
@@ -64,7 +76,7 @@ impl Frame {
             Some(user) => Account::User { email: user.email, form_token: visitor.form_token(app) },
             None => Account::Anonymous,
         };
-        Self { account, plan_len }
+        Self { account, plan_len, notice: app.notice.clone() }
     }
 
     fn is_logged_in(&self) -> bool {
@@ -87,7 +99,10 @@ impl Frame {
                     a.skip href="#main" { "Skip to content" }
                     (self.header())
                     main #main { (main) }
-                    footer { p { "Move well. Lift what you can lift well. Ask someone qualified when it hurts." } }
+                    footer {
+                        p { "Move well. Lift what you can lift well. Ask someone qualified when it hurts." }
+                        @if !self.notice.is_empty() { p { (self.notice) } }
+                    }
                 }
             }
         }
@@ -165,7 +180,7 @@ pub(crate) fn problem(problem: &Problem, request_id: &str) -> Markup {
             p.muted { "Request " code { (request_id) } }
         }
     };
-    Frame { account: Account::Unknown, plan_len: 0 }.page(problem.title(), &main)
+    Frame { account: Account::Unknown, plan_len: 0, notice: String::new() }.page(problem.title(), &main)
 }
 
 const LOGO: PreEscaped<&str> = PreEscaped(

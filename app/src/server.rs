@@ -20,6 +20,7 @@ use tracing::{debug, warn};
 
 use crate::cache::Cache;
 use crate::config::{Server, SessionBackend, Sessions, Settings};
+use crate::content;
 use crate::db::Database;
 use crate::metrics::Metrics;
 use crate::password::Passwords;
@@ -147,13 +148,32 @@ fn build(cx: &mut Context<Settings>, metrics: Metrics) -> Result<Shared, Error> 
         warn!("security.signing_keys_file is not set: forms made here are refused by every other instance");
         random_ring()
     });
+    cx.readiness.content(&content::hash(&settings.site.notice));
+    let sessions = session_store(&settings.sessions)?;
+    if let Store::Redis(store) = &sessions {
+        let near = store.near_counts();
+        cx.metrics.register(|registry| {
+            let (hits, misses) = (near.hits, near.misses);
+            registry.register(
+                "app_session_near_hits",
+                "Sessions whose copy in this process was the latest",
+                hits,
+            );
+            registry.register(
+                "app_session_near_misses",
+                "Sessions that had to travel from the store",
+                misses,
+            );
+        });
+    }
     let readiness = cx.readiness.clone();
     Ok(Arc::new(App {
         instance: HeaderValue::from_str(&cx.identity.instance)
             .map_err(|_| format!("[service] instance {:?} cannot stand in a header", cx.identity.instance))?,
+        notice: settings.site.notice.clone(),
         limits: settings.server.clone(),
         in_flight: Semaphore::new(settings.server.requests_max),
-        sessions: session_store(&settings.sessions)?,
+        sessions,
         session_deadline: settings.sessions.deadline,
         data,
         searches: Arc::new(searches),
@@ -180,6 +200,7 @@ fn session_store(sessions: &Sessions) -> Result<Store, Error> {
                 url: url.clone(),
                 password: Some(password.expose().to_owned()).filter(|password| !password.is_empty()),
                 command_timeout: sessions.deadline,
+                near_sessions_max: sessions.near_sessions_max,
                 ..RedisSettings::default()
             };
             Store::Redis(RedisStore::start(&settings, policy)?)

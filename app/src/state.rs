@@ -24,6 +24,8 @@ pub(crate) type Ready = Arc<dyn Fn() -> (u16, String) + Send + Sync>;
 pub(crate) struct App {
     /// Goes out as `x-served-by`.
     pub(crate) instance: HeaderValue,
+    /// At the foot of every page; empty: nothing.
+    pub(crate) notice: String,
     pub(crate) limits: Server,
     /// One permit a request in flight.
     pub(crate) in_flight: Semaphore,

@@ -29,7 +29,7 @@ pub use error::StoreError;
 pub use health::Health;
 pub use memory::MemoryStore;
 pub use policy::{Limits, Policy};
-pub use redis_store::{RedisSettings, RedisStore};
+pub use redis_store::{NearCounts, RedisSettings, RedisStore};
 pub use session::{Applied, Change, Expect, Session};
 pub use store::Store;
 pub use token::{SessionId, SessionToken};

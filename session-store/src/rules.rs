@@ -103,6 +103,12 @@ pub(crate) fn validate(
     Ok(())
 }
 
+/// Whether an `apply` that is made gives the fields a new revision.
+pub(crate) fn writes_fields(expect: Expect, changes: &[Change]) -> bool {
+    let writes = |change: &Change| matches!(change, Change::SetField { .. } | Change::RemoveField { .. });
+    expect == Expect::Absent || changes.iter().any(writes)
+}
+
 fn check_name(name: &str, name_bytes_max: usize) -> Result<(), StoreError> {
     if name.is_empty() {
         return Err(StoreError::Invalid { reason: "empty field name" });

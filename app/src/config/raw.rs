@@ -11,6 +11,7 @@ use service_kit::Secret;
 #[serde(default, deny_unknown_fields)]
 pub struct Raw {
     pub(super) server: RawServer,
+    pub(super) site: RawSite,
     pub(super) sessions: RawSessions,
     pub(super) cache: RawCache,
     pub(super) database: RawDatabase,
@@ -44,6 +45,12 @@ impl Default for RawServer {
     }
 }
 
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawSite {
+    pub(super) notice: String,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct RawSessions {
@@ -54,6 +61,7 @@ pub(super) struct RawSessions {
     pub(super) idle_timeout_ms: u64,
     pub(super) absolute_timeout_ms: u64,
     pub(super) deadline_ms: u64,
+    pub(super) near_sessions_max: usize,
 }
 
 impl Default for RawSessions {
@@ -66,6 +74,7 @@ impl Default for RawSessions {
             idle_timeout_ms: 24 * 3_600_000,
             absolute_timeout_ms: 7 * 24 * 3_600_000,
             deadline_ms: 500,
+            near_sessions_max: 10_000,
         }
     }
 }

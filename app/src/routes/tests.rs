@@ -50,6 +50,7 @@ fn app(requests_max: usize, request_timeout: Duration) -> Shared {
         password_wait: Duration::from_millis(50),
     };
     Arc::new(App {
+        notice: String::new(),
         instance: HeaderValue::from_static("app-1"),
         limits: Server {
             listen: ([127, 0, 0, 1], 0).into(),

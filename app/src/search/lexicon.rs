@@ -16,7 +16,7 @@ const NEAR: f32 = 0.6;
 /// The longest phrase, in words.
 pub(super) const PHRASE_WORDS_MAX: usize = 5;
 
-const TEXT: &str = include_str!("lexicon.txt");
+pub(crate) const TEXT: &str = include_str!("lexicon.txt");
 
 struct Group {
     concept: &'static str,

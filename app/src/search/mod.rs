@@ -18,6 +18,7 @@ mod words;
 mod judged;
 
 pub use hashed::HashedNgrams;
+pub(crate) use lexicon::TEXT as LEXICON;
 
 use crate::catalogue::Exercise;
 

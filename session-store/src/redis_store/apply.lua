@@ -1,12 +1,13 @@
 -- One apply, in one step, where the data is. The same rules as rules.rs; the contract tests compare the two.
 --
 -- KEYS[1]  the session's key        KEYS[2]  the key that a Rotate moves it to
--- ARGV     expect, idle_ms, absolute_ms, touch_interval_ms, fields_max, session_bytes_max, then the changes:
+-- ARGV     expect, idle_ms, absolute_ms, touch_interval_ms, fields_max, session_bytes_max, revision, then the changes:
 --          'set' name value | 'remove' name | 'touch' | 'rotate' | 'renew' | 'destroy'
 -- Replies  {'applied', now, created, seen, expires, name, value, ...} | {'no-session'} | {'exists'}
 --          | {'limit', which, max, got} | {'damaged', why}
 --
--- A session is one hash: 'm:created', 'm:seen', 'm:expires' (milliseconds) and 'f:NAME' for each field. A tombstone
+-- A session is one hash: 'm:created', 'm:seen', 'm:expires' (milliseconds), 'm:rev' (the revision of the last write of
+-- fields, see near.rs) and 'f:NAME' for each field. A tombstone
 -- is a hash with 'm:dead' (why) and 'm:expires'. Versions of the fields will be 'v:NAME' beside them.
 -- Everything is read and checked before the first write, so that a refusal changes nothing.
 
@@ -14,6 +15,7 @@ local expect = ARGV[1]
 local idle_ms, absolute_ms = tonumber(ARGV[2]), tonumber(ARGV[3])
 local touch_interval_ms = tonumber(ARGV[4])
 local fields_max, session_bytes_max = tonumber(ARGV[5]), tonumber(ARGV[6])
+local revision = ARGV[7]
 
 -- The server's clock, so that the clocks of those who ask do not matter.
 local time = redis.call('TIME')
@@ -76,7 +78,7 @@ end
 
 local old_expires = session.expires
 local touched, rotates, destroys, active = {}, false, false, false
-local i = 7
+local i = 8
 while i <= #ARGV do
     local change = ARGV[i]
     active = true
@@ -141,6 +143,7 @@ else
     end
     in_parts('HSET', key, set)
     in_parts('HDEL', key, removed)
+    if is_new or next(touched) then redis.call('HSET', key, 'm:rev', revision) end
     if rotates then
         key = KEYS[2]
         redis.call('RENAME', KEYS[1], key)

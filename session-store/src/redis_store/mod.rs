@@ -10,6 +10,7 @@
 
 mod census;
 mod link;
+mod near;
 mod reply;
 
 use std::fmt;
@@ -26,6 +27,10 @@ use crate::rules::{self, Record};
 use crate::session::{Applied, Change, Expect, Session};
 use crate::token::SessionId;
 use link::Link;
+use near::{Copied, Near};
+use reply::Loaded;
+
+pub use near::NearCounts;
 
 const APPLY: &str = include_str!("apply.lua");
 static APPLY_SHA1: LazyLock<String> = LazyLock::new(|| Script::new(APPLY).get_hash().to_owned());
@@ -47,6 +52,8 @@ pub struct RedisSettings {
     pub inflight_max: usize,
     /// How often an idle connection is asked whether it still leads to a primary.
     pub check_interval: Duration,
+    /// Sessions of which this process keeps a copy, so that only what changed has to travel; 0: none.
+    pub near_sessions_max: usize,
 }
 
 impl Default for RedisSettings {
@@ -59,6 +66,7 @@ impl Default for RedisSettings {
             command_timeout: Duration::from_millis(250),
             inflight_max: 1024,
             check_interval: Duration::from_secs(1),
+            near_sessions_max: 0,
         }
     }
 }
@@ -76,6 +84,7 @@ pub struct RedisStore {
     policy: Arc<Policy>,
     key_prefix: Arc<str>,
     link: Arc<Link>,
+    near: Arc<Near>,
 }
 
 impl fmt::Debug for RedisStore {
@@ -111,6 +120,7 @@ impl RedisStore {
             policy: Arc::new(policy),
             key_prefix: settings.key_prefix.as_str().into(),
             link: Arc::new(link),
+            near: Arc::new(Near::new(settings.near_sessions_max)),
         })
     }
 
@@ -124,15 +134,43 @@ impl RedisStore {
         self.link.health()
     }
 
+    /// How often copies in this process were of use.
+    pub fn near_counts(&self) -> NearCounts {
+        self.near.counts.clone()
+    }
+
     /// See [`crate::Store::load`].
     pub async fn load(&self, id: &SessionId) -> Result<Option<Session>, StoreError> {
-        let (now_ms, record) = self.read(id).await?;
-        Ok(record.and_then(|record| record.into_session(now_ms, &self.policy)))
+        if let Some(copy) = self.near.get(id)
+            && let Some((now_ms, session)) = self.confirm(id, copy).await?
+        {
+            self.near.counts.hits.inc();
+            return Ok(Record::Live(session).into_session(now_ms, &self.policy));
+        }
+        let Loaded { now_ms, record, revision } = self.read(id).await?;
+        let session = record.and_then(|record| record.into_session(now_ms, &self.policy));
+        if let (Some(session), Some(revision)) = (&session, revision) {
+            self.near.counts.misses.inc();
+            self.keep(*id, revision, session);
+        }
+        Ok(session)
+    }
+
+    /// Asks whether a copy is of the session's latest revision; if so, gives back the session.
+    async fn confirm(&self, id: &SessionId, copy: Copied) -> Result<Option<(u64, Session)>, StoreError> {
+        let mut question = redis::pipe();
+        question.cmd("TIME").cmd("HMGET").arg(self.key(id)).arg(&reply::HEAD);
+        let answer = self.link.ask(async |connection| question.query_async(connection).await).await?;
+        reply::confirmed(answer, copy)
+    }
+
+    fn keep(&self, id: SessionId, revision: String, session: &Session) {
+        self.near.keep(id, Copied { revision, fields: session.fields.clone() });
     }
 
     /// What is under an id, tombstones included: for people.
     pub(crate) async fn look(&self, id: &SessionId) -> Result<Found, StoreError> {
-        let (now_ms, record) = self.read(id).await?;
+        let Loaded { now_ms, record, .. } = self.read(id).await?;
         let Some(record) = record else { return Ok(Found::Unknown) };
         if let Record::Tombstone { until_ms } = record {
             return Ok(Found::Ended { until_ms });
@@ -147,7 +185,7 @@ impl RedisStore {
             .map_or(Found::Unknown, |expires_at_ms| Found::Live { session, expires_at_ms }))
     }
 
-    async fn read(&self, id: &SessionId) -> Result<(u64, Option<Record>), StoreError> {
+    async fn read(&self, id: &SessionId) -> Result<Loaded, StoreError> {
         let mut question = redis::pipe();
         // First the clock, then the session: nothing is older than the time it is judged by.
         question.cmd("TIME").cmd("HGETALL").arg(self.key(id));
@@ -163,18 +201,27 @@ impl RedisStore {
         changes: &[Change],
     ) -> Result<Applied, StoreError> {
         rules::validate(id, expect, changes, &self.policy)?;
-        let known = self.apply_command("EVALSHA", APPLY_SHA1.as_str(), id, expect, changes);
+        let revision = near::new_revision();
+        let known = self.apply_command("EVALSHA", APPLY_SHA1.as_str(), id, expect, changes, &revision);
         let answer = self
             .link
             .ask(async |connection| match known.query_async(connection).await {
                 // Redis forgets scripts when it restarts. Nothing has run yet, so sending the text is safe.
                 Err(error) if error.code() == Some("NOSCRIPT") => {
-                    self.apply_command("EVAL", APPLY, id, expect, changes).query_async(connection).await
+                    self.apply_command("EVAL", APPLY, id, expect, changes, &revision)
+                        .query_async(connection)
+                        .await
                 }
                 answer => answer,
             })
             .await?;
-        reply::applied(answer)
+        let applied = reply::applied(answer)?;
+        if let Applied::Applied(session) = &applied
+            && rules::writes_fields(expect, changes)
+        {
+            self.keep(*rotated(changes).unwrap_or(id), revision, session);
+        }
+        Ok(applied)
     }
 
     fn apply_command(
@@ -184,11 +231,9 @@ impl RedisStore {
         id: &SessionId,
         expect: Expect,
         changes: &[Change],
+        revision: &str,
     ) -> Cmd {
-        let target = changes.iter().find_map(|change| match change {
-            Change::Rotate { to } => Some(to),
-            _ => None,
-        });
+        let target = rotated(changes);
         let mut question = cmd(command);
         question.arg(script).arg(1 + usize::from(target.is_some())).arg(self.key(id));
         if let Some(to) = target {
@@ -203,7 +248,8 @@ impl RedisStore {
             .arg(self.policy.absolute_ms())
             .arg(self.policy.touch_interval_ms())
             .arg(self.policy.limits.fields_max)
-            .arg(self.policy.limits.session_bytes_max);
+            .arg(self.policy.limits.session_bytes_max)
+            .arg(revision);
         for change in changes {
             match change {
                 Change::SetField { name, value } => question.arg("set").arg(name).arg(value),
@@ -220,4 +266,12 @@ impl RedisStore {
     fn key(&self, id: &SessionId) -> String {
         format!("{}{id}", self.key_prefix)
     }
+}
+
+/// The id that a list of changes moves the session to.
+fn rotated(changes: &[Change]) -> Option<&SessionId> {
+    changes.iter().find_map(|change| match change {
+        Change::Rotate { to } => Some(to),
+        _ => None,
+    })
 }

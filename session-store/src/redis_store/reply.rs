@@ -4,17 +4,31 @@ use std::collections::BTreeMap;
 
 use redis::{FromRedisValue, Value};
 
+use super::near::Copied;
 use crate::error::StoreError;
 use crate::rules::Record;
 use crate::session::{Applied, Session};
 
-/// The answer to `TIME` and `HGETALL`: the clock, and what is under the key.
-pub(super) fn loaded(answer: Value) -> Result<(u64, Option<Record>), StoreError> {
+/// The parts of a session beside its fields that [`confirmed`] reads, in this order.
+pub(super) const HEAD: [&str; 5] = ["m:created", "m:seen", "m:expires", "m:rev", "m:dead"];
+
+/// What is under a key.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Loaded {
+    /// Redis' clock when it looked.
+    pub(super) now_ms: u64,
+    pub(super) record: Option<Record>,
+    /// That of the last write of fields; none in a tombstone.
+    pub(super) revision: Option<String>,
+}
+
+/// The answer to `TIME` and `HGETALL`.
+pub(super) fn loaded(answer: Value) -> Result<Loaded, StoreError> {
     type Hash = Vec<(Vec<u8>, Vec<u8>)>;
     let ((seconds, micros), hash): ((u64, u64), Hash) = parse(answer)?;
-    let now_ms = seconds.saturating_mul(1000).saturating_add(micros / 1000);
+    let now_ms = in_ms(seconds, micros);
     if hash.is_empty() {
-        return Ok((now_ms, None));
+        return Ok(Loaded { now_ms, record: None, revision: None });
     }
     let mut times = BTreeMap::new();
     let mut fields = BTreeMap::new();
@@ -41,7 +55,31 @@ pub(super) fn loaded(answer: Value) -> Result<(u64, Option<Record>), StoreError>
             observed_at_ms: now_ms,
         })
     };
-    Ok((now_ms, Some(record)))
+    let revision = times.remove("m:rev");
+    Ok(Loaded { now_ms, record: Some(record), revision })
+}
+
+/// The answer to `TIME` and `HMGET` of [`HEAD`]: the session, with the copy's fields, if the copy is of its latest revision.
+pub(super) fn confirmed(answer: Value, copy: Copied) -> Result<Option<(u64, Session)>, StoreError> {
+    type Head = (Option<u64>, Option<u64>, Option<u64>, Option<Vec<u8>>, Option<Vec<u8>>);
+    let ((seconds, micros), head): ((u64, u64), Head) = parse(answer)?;
+    let now_ms = in_ms(seconds, micros);
+    let (Some(created_at_ms), Some(last_seen_ms), Some(absolute_expiry_ms), Some(revision), None) = head
+    else {
+        return Ok(None);
+    };
+    let session = Session {
+        fields: copy.fields,
+        created_at_ms,
+        last_seen_ms,
+        absolute_expiry_ms,
+        observed_at_ms: now_ms,
+    };
+    Ok((revision == copy.revision.as_bytes()).then_some((now_ms, session)))
+}
+
+fn in_ms(seconds: u64, micros: u64) -> u64 {
+    seconds.saturating_mul(1000).saturating_add(micros / 1000)
 }
 
 /// The answer of `apply.lua`.
@@ -101,16 +139,46 @@ mod tests {
     #[track_caller]
     fn check_loaded(hash: &str, expected: &str) {
         let drawn = match loaded(Value::Array(vec![words("5 7000"), words(hash)])) {
-            Ok((5007, None)) => "none".to_owned(),
-            Ok((5007, Some(Record::Tombstone { until_ms }))) => format!("dead until {until_ms}"),
-            Ok((5007, Some(Record::Live(session)))) => format!(
-                "{} {} {} {:?}",
-                session.created_at_ms, session.last_seen_ms, session.absolute_expiry_ms, session.fields
-            ),
+            Ok(Loaded { now_ms: 5007, record, revision }) => {
+                let record = match record {
+                    None => "none".to_owned(),
+                    Some(Record::Tombstone { until_ms }) => format!("dead until {until_ms}"),
+                    Some(Record::Live(session)) => drawn(&session),
+                };
+                record + &revision.map_or_else(String::new, |revision| format!(" at {revision}"))
+            }
             Ok(other) => format!("{other:?}"),
             Err(error) => error.kind().to_owned(),
         };
         assert_eq!(drawn, expected, "{hash}");
+    }
+
+    fn drawn(session: &Session) -> String {
+        let Session { created_at_ms, last_seen_ms, absolute_expiry_ms, fields, .. } = session;
+        format!("{created_at_ms} {last_seen_ms} {absolute_expiry_ms} {fields:?}")
+    }
+
+    /// The answer to HMGET of the head, `-` for what is not there, about a copy of revision `abc`.
+    #[track_caller]
+    fn check_confirmed(head: &str, expected: Option<&str>) {
+        let word = |word: &str| if word == "-" { Value::Nil } else { Value::BulkString(word.into()) };
+        let head = Value::Array(head.split(' ').map(word).collect());
+        let copy = Copied { revision: "abc".into(), fields: [("a".to_owned(), "b".to_owned())].into() };
+        let confirmed = confirmed(Value::Array(vec![words("5 7000"), head]), copy).unwrap();
+        assert_eq!(confirmed.map(|(_, session)| drawn(&session)).as_deref(), expected);
+    }
+
+    #[test]
+    fn a_copy_of_the_latest_revision_is_the_session() {
+        check_confirmed("1 2 3 abc -", Some(r#"1 2 3 {"a": "b"}"#));
+    }
+
+    #[test]
+    fn any_other_copy_is_nothing() {
+        check_confirmed("1 2 3 abd -", None);
+        check_confirmed("1 2 3 - -", None);
+        check_confirmed("- - 3 abc rotated", None);
+        check_confirmed("- - - - -", None);
     }
 
     #[track_caller]
@@ -127,6 +195,7 @@ mod tests {
     fn sessions_and_tombstones_are_read() {
         check_loaded("", "none");
         check_loaded("m:created 1 m:seen 2 m:expires 3 f:a b", r#"1 2 3 {"a": "b"}"#);
+        check_loaded("m:created 1 m:seen 2 m:expires 3 m:rev abc f:a b", r#"1 2 3 {"a": "b"} at abc"#);
         check_loaded("m:dead rotated m:expires 9000", "dead until 9000");
     }
 
@@ -156,7 +225,7 @@ mod tests {
     #[test]
     fn a_clock_that_cannot_be_does_not_overflow() {
         let answer = Value::Array(vec![words(&format!("{} 0", u64::MAX)), words("")]);
-        assert_eq!(loaded(answer), Ok((u64::MAX, None)));
+        assert_eq!(loaded(answer), Ok(Loaded { now_ms: u64::MAX, record: None, revision: None }));
     }
 
     #[test]

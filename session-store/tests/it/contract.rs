@@ -19,6 +19,14 @@ macro_rules! for_each_backend {
                 if super::Kind::Redis.available(stringify!($test)) { super::$test(super::Kind::Redis).await }
             })*
         }
+        mod redis_with_copies {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                if super::Kind::RedisWithCopies.available(stringify!($test)) {
+                    super::$test(super::Kind::RedisWithCopies).await
+                }
+            })*
+        }
     };
 }
 

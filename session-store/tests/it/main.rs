@@ -5,6 +5,7 @@
 
 mod contract;
 mod model;
+mod near;
 mod outage;
 mod program;
 mod redis_server;

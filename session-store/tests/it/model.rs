@@ -226,6 +226,7 @@ fn memory_behaves_like_the_model() {
 fn redis_behaves_like_the_model() {
     if Kind::Redis.available("redis_behaves_like_the_model") {
         behaves_like_the_model(Kind::Redis, 128);
+        behaves_like_the_model(Kind::RedisWithCopies, 64);
     }
 }
 

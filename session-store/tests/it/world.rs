@@ -17,6 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) enum Kind {
     Memory,
     Redis,
+    /// With copies of sessions in the process.
+    RedisWithCopies,
 }
 
 /// One server for all contract tests: their ids never meet.
@@ -31,6 +33,9 @@ impl Kind {
         match self {
             Self::Memory => Store::Memory(MemoryStore::new(policy)),
             Self::Redis => open_redis(patient(&SHARED), policy).await,
+            Self::RedisWithCopies => {
+                open_redis(RedisSettings { near_sessions_max: 100, ..patient(&SHARED) }, policy).await
+            }
         }
     }
 }
