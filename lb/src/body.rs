@@ -12,7 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::connection::Progress;
+use crate::failure::Failure;
 use crate::proxy::Finish;
+use crate::record::Termination;
 use crate::upstream::Loan;
 
 /// How far the upload of one request has come: shared by its body, by whoever waits for the answer, and by the answer's
@@ -21,12 +23,13 @@ use crate::upstream::Loan;
 pub(crate) struct Upload {
     finished: Cell<Option<Instant>>,
     last: Cell<Instant>,
-    broken: Cell<bool>,
+    broken: Cell<Option<Failure>>,
+    bytes: Cell<u64>,
 }
 
 impl Upload {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { finished: Cell::new(None), last: Cell::new(now), broken: Cell::new(false) }
+        Self { finished: Cell::new(None), last: Cell::new(now), broken: Cell::new(None), bytes: Cell::new(0) }
     }
 
     /// A new attempt begins: earlier silence was another backend's.
@@ -43,13 +46,19 @@ impl Upload {
         self.last.get()
     }
 
-    /// The client's side of it failed.
-    pub(crate) fn is_broken(&self) -> bool {
+    /// How the client's side of it failed, if it did.
+    pub(crate) fn broken(&self) -> Option<Failure> {
         self.broken.get()
     }
 
-    fn moved(&self, end: bool) {
+    /// Bytes of it that were sent, again with each attempt.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    fn moved(&self, bytes: usize, end: bool) {
         let now = Instant::now();
+        self.bytes.set(self.bytes.get() + bytes as u64);
         self.last.set(now);
         if end {
             self.finished.set(Some(now));
@@ -61,34 +70,62 @@ impl Upload {
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Buffered { bytes: Option<Bytes>, upload: Rc<Upload> },
-    Stream { inner: Incoming, upload: Rc<Upload>, progress: Rc<Progress> },
+    Buffered {
+        bytes: Option<Bytes>,
+        upload: Rc<Upload>,
+    },
+    /// `left`: so many bytes may still come.
+    Stream {
+        inner: Incoming,
+        upload: Rc<Upload>,
+        progress: Rc<Progress>,
+        left: u64,
+    },
+}
+
+/// Why a request's body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    #[error("larger than allowed")]
+    TooLarge,
 }
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
             Self::Buffered { bytes, upload } => {
-                upload.moved(true);
+                upload.moved(bytes.as_ref().map_or(0, Bytes::len), true);
                 Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
             }
-            Self::Stream { inner, upload, progress } => {
+            Self::Stream { inner, upload, progress, left } => {
                 let polled = Pin::new(&mut *inner).poll_frame(cx);
                 progress.body(polled.is_pending());
                 match &polled {
                     Poll::Pending => {}
-                    Poll::Ready(Some(Ok(_))) => upload.moved(inner.is_end_stream()),
-                    Poll::Ready(Some(Err(_))) => upload.broken.set(true),
-                    Poll::Ready(None) => upload.moved(true),
+                    // Nobody asks for more after trailers.
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        let Some(rest) = left.checked_sub(bytes as u64) else {
+                            upload.broken.set(Some(Failure::BodyLength));
+                            return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                        };
+                        *left = rest;
+                        progress.received(bytes);
+                        upload.moved(bytes, frame.is_trailers() || inner.is_end_stream());
+                    }
+                    Poll::Ready(Some(Err(_))) => upload.broken.set(Some(Failure::ClientBody)),
+                    Poll::Ready(None) => upload.moved(0, true),
                 }
-                polled
+                polled.map_err(BodyError::Broken)
             }
         }
     }
@@ -125,22 +162,26 @@ pub(crate) enum ResponseBody {
 #[derive(Debug)]
 pub(crate) struct BackendBody {
     inner: Incoming,
+    /// The length of a body that is not sent.
+    absent: Option<u64>,
     ended: bool,
+    sent: u64,
     upload: Rc<Upload>,
     progress: Rc<Progress>,
     loan: Option<Loan>,
-    _finish: Finish,
+    finish: Finish,
 }
 
 impl BackendBody {
     pub(crate) fn new(
         inner: Incoming,
+        absent: Option<u64>,
         loan: Loan,
         upload: Rc<Upload>,
         progress: Rc<Progress>,
         finish: Finish,
     ) -> Self {
-        Self { inner, ended: false, upload, progress, loan: Some(loan), _finish: finish }
+        Self { inner, absent, ended: false, sent: 0, upload, progress, loan: Some(loan), finish }
     }
 }
 
@@ -148,8 +189,18 @@ impl Drop for BackendBody {
     fn drop(&mut self) {
         self.progress.answer(false);
         let Some(loan) = self.loan.take() else { return };
+        let whole = self.ended || self.inner.is_end_stream();
+        let metrics = &loan.lease.backend.metrics;
+        metrics.bytes_in.inc_by(self.upload.bytes());
+        metrics.bytes_out.inc_by(self.sent);
+        let mut record = self.finish.record();
+        (record.bytes_in, record.bytes_out) = (self.upload.bytes(), self.sent);
+        if whole {
+            record.complete();
+        }
+        drop(record);
         // An answer that came before its request was sent in full leaves the rest of the request on the connection.
-        if (self.ended || self.inner.is_end_stream()) && self.upload.finished().is_some() {
+        if whole && self.upload.finished().is_some() {
             loan.give_back();
         } else {
             loan.cut();
@@ -168,9 +219,24 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Own { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Backend(body) => {
-                let polled = Pin::new(&mut body.inner).poll_frame(cx);
+                body.progress.asked_for();
+                let polled = match &mut body.loan {
+                    Some(loan) => loan.poll_frame(&mut body.inner, cx),
+                    None => Poll::Ready(None),
+                };
                 body.progress.answer(polled.is_pending());
-                body.ended |= matches!(polled, Poll::Ready(None));
+                match &polled {
+                    Poll::Pending => {}
+                    Poll::Ready(None) => body.ended = true,
+                    Poll::Ready(Some(frame)) => {
+                        let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                        body.progress.handed_over(bytes);
+                        match frame {
+                            Ok(_) => body.sent += bytes as u64,
+                            Err(_) => body.finish.record().end(Termination::BROKEN_OFF),
+                        }
+                    }
+                }
                 polled
             }
         }
@@ -179,14 +245,14 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { bytes, .. } => bytes.is_none(),
-            Self::Backend(body) => body.inner.is_end_stream(),
+            Self::Backend(body) => body.absent.is_none() && body.inner.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Backend(body) => body.inner.size_hint(),
+            Self::Backend(body) => body.absent.map_or_else(|| body.inner.size_hint(), SizeHint::with_exact),
         }
     }
 }

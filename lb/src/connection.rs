@@ -1,306 +1,116 @@
-//! One client connection: hyper's HTTP/1.1 server with deadlines of our own.
+//! One client connection, from accept to close: opened ([`opening`]), then spoken on ([`http1`], [`http2`]).
 //!
 //! hyper has one timer for a request's head and none for anything else, and a timer per request costs. Here the socket
-//! and the bodies only note what they wait for since when, and one watchdog per connection looks at the notes a few
-//! times per deadline. So a deadline is kept to about a quarter of the shortest one.
+//! and the bodies only note what they wait for since when ([`progress`]), and one watchdog per connection looks at the notes a
+//! few times per deadline. So a deadline is kept to about a quarter of the shortest one.
+//!
+//! The code is made once for plain sockets and once for TLS: a plain connection pays nothing for the other.
 
-use std::cell::Cell;
+mod http1;
+mod http2;
+mod io;
+mod opening;
+mod progress;
+
+use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::config::{ClientDeadlines, Config};
-use crate::proxy;
-use crate::worker::Worker;
+use crate::config::Config;
+use crate::headers::Scheme;
+use crate::limits::Seat;
+use crate::proxy_protocol::Pair;
+use crate::tunnel::Tunnel;
+use crate::worker::{Shared, Worker};
+pub(crate) use io::Prefixed;
+use opening::{Opened, Stream};
+pub(crate) use progress::{CUTS, Progress};
 
-/// Where a connection stands between its client and us.
+/// What is expected on a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    FirstByte,
-    Header,
-    Busy,
-    KeepAlive,
+pub(crate) enum Speaks {
+    Http,
+    Https,
 }
 
-/// What one connection waits for, and since when.
+/// The version of HTTP on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// Who is at the other end of a connection, and how it is spoken to.
 #[derive(Debug)]
-pub(crate) struct Progress {
-    phase: Cell<(Phase, Instant)>,
-    requests: Cell<u64>,
-    /// The client owes us its request's body.
-    body: Cell<Option<Instant>>,
-    /// The backend owes us its answer's body.
-    answer: Cell<Option<Instant>>,
-    /// The client takes nothing of what we send.
-    write: Cell<Option<Instant>>,
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    /// As the socket or a PROXY header says.
+    pub(crate) address: SocketAddr,
+    /// Both ends, where backends are told of them.
+    pub(crate) pair: Option<Pair>,
+    pub(crate) scheme: Scheme,
+    pub(crate) protocol: Protocol,
+    /// Left here by the request that switched protocols.
+    tunnel: RefCell<Option<Tunnel>>,
 }
 
-impl Progress {
-    fn new(now: Instant) -> Self {
-        let none = || Cell::new(None);
-        Self {
-            phase: Cell::new((Phase::FirstByte, now)),
-            requests: Cell::new(0),
-            body: none(),
-            answer: none(),
-            write: none(),
-        }
-    }
-
-    /// A request's head is complete; returns how many there were on this connection.
-    pub(crate) fn begin(&self, now: Instant) -> u64 {
-        self.phase.set((Phase::Busy, now));
-        self.requests.set(self.requests.get() + 1);
-        self.requests.get()
-    }
-
-    /// Its answer is over.
-    pub(crate) fn finish(&self, now: Instant) {
-        self.phase.set((Phase::KeepAlive, now));
-        self.body.set(None);
-        self.answer.set(None);
-    }
-
-    pub(crate) fn body(&self, waits: bool) {
-        note(&self.body, waits);
-    }
-
-    pub(crate) fn answer(&self, waits: bool) {
-        note(&self.answer, waits);
-    }
-
-    fn has_read(&self) {
-        if matches!(self.phase.get().0, Phase::FirstByte | Phase::KeepAlive) {
-            self.phase.set((Phase::Header, Instant::now()));
-        }
-        renew(&self.body);
-    }
-
-    fn has_written(&self, waits: bool) {
-        note(&self.write, waits);
-        if !waits {
-            // While a slow client drains what is buffered, nobody asks the backend for more: not its fault.
-            renew(&self.answer);
-        }
-    }
-
-    /// The deadline that is nearest, and its name.
-    fn due(&self, limits: &ClientDeadlines, answer_max: Duration) -> Option<(Instant, &'static str)> {
-        let (phase, since) = self.phase.get();
-        let phase = match phase {
-            Phase::FirstByte => Some((since + limits.first_byte, "first-byte")),
-            Phase::Header => Some((since + limits.header, "header")),
-            Phase::KeepAlive => Some((since + limits.keep_alive, "keep-alive")),
-            Phase::Busy => None,
-        };
-        let waits = |cell: &Cell<Option<Instant>>, limit, name| cell.get().map(|since| (since + limit, name));
-        [
-            phase,
-            waits(&self.body, limits.body, "request-body"),
-            waits(&self.answer, answer_max, "answer-body"),
-            waits(&self.write, limits.write, "write"),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-}
-
-fn note(cell: &Cell<Option<Instant>>, waits: bool) {
-    match (waits, cell.get()) {
-        (true, None) => cell.set(Some(Instant::now())),
-        (false, Some(_)) => cell.set(None),
-        _ => {}
-    }
-}
-
-fn renew(cell: &Cell<Option<Instant>>) {
-    if cell.get().is_some() {
-        cell.set(Some(Instant::now()));
-    }
-}
-
-/// Returns when a deadline has passed.
-async fn watch(progress: &Progress, config: &Config) -> &'static str {
-    let limits = &config.server.deadlines;
-    let answer_max = config.upstream.body_timeout;
-    let all = [limits.first_byte, limits.header, limits.keep_alive, limits.body, limits.write, answer_max];
-    let look = all.into_iter().min().expect("six deadlines") / 4;
-    loop {
-        let now = Instant::now();
-        let next = match progress.due(limits, answer_max) {
-            Some((due, name)) if due <= now => return name,
-            Some((due, _)) => due.min(now + look),
-            None => now + look,
-        };
-        tokio::time::sleep_until(next.into()).await;
+impl Client {
+    /// The connection is the tunnel's once the answer that says so is written.
+    pub(crate) fn switch(&self, tunnel: Tunnel) {
+        *self.tunnel.borrow_mut() = Some(tunnel);
     }
 }
 
 /// Serves one connection until either side ends it.
-pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, worker: Rc<Worker>) {
-    let config = worker.shared.config.load_full();
-    let progress = Rc::new(Progress::new(Instant::now()));
-    let io = TokioIo::new(Watched { stream, progress: Rc::clone(&progress) });
-    let service = service_fn(|request| {
-        let (worker, progress) = (Rc::clone(&worker), Rc::clone(&progress));
-        async move { Ok::<_, std::convert::Infallible>(proxy::serve(worker, peer, progress, request).await) }
-    });
-    let mut builder = http1::Builder::new();
-    let header_bytes_max = config.server.header_bytes_max;
-    builder.header_read_timeout(None).max_buf_size(header_bytes_max).max_header_size(header_bytes_max);
-    // Beyond its default of 100 hyper allocates for each request.
-    if config.server.headers_max != 100 {
-        builder.max_headers(config.server.headers_max);
-    }
-    let mut connection = pin!(builder.serve_connection(io, service));
-    let mut watchdog = pin!(watch(&progress, &config));
-    let mut stopping = pin!(worker.stopping.cancelled());
-    let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    debug!(%peer, %error, "client connection ended");
-                }
-                return;
+pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, speaks: Speaks, worker: Rc<Worker>) {
+    let config = Arc::clone(&worker.shared.snapshot.load().config);
+    let shared = &worker.shared;
+    // Before a handshake is paid for. A proxy's clients are counted by the addresses that it names.
+    let Some(_seat) = take_seat(shared, peer, &config) else { return };
+    let opened = opening::open(stream, peer, speaks, &config, &shared.tls, &shared.metrics).await;
+    let Opened { stream, client, server } = match opened {
+        Ok(opened) => opened,
+        Err(unopened) => {
+            if let Some(kind) = unopened.kind() {
+                shared.metrics.connection_cut(kind);
             }
-            reason = watchdog.as_mut() => {
-                worker.shared.metrics.connection_cut(reason);
-                debug!(%peer, reason, "client connection cut");
-                return;
-            }
-            () = stopping.as_mut(), if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
+            debug!(%peer, reason = %unopened, "client connection closed before a request");
+            return;
         }
-    }
-}
-
-/// The client's socket, noting its progress.
-struct Watched {
-    stream: TcpStream,
-    progress: Rc<Progress>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.progress.has_read();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.progress.has_written(polled.is_pending());
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, data);
-        self.progress.has_written(polled.is_pending());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LIMITS: ClientDeadlines = ClientDeadlines {
-        first_byte: Duration::from_secs(1),
-        header: Duration::from_secs(2),
-        keep_alive: Duration::from_secs(3),
-        body: Duration::from_secs(4),
-        write: Duration::from_secs(5),
     };
-
-    /// `r` bytes read, `b` request begins, `f` it is over; `u` the upload, `a` the answer and `w` the writing wait, in
-    /// capitals no longer.
-    #[track_caller]
-    fn check(steps: &str, name: Option<&str>) {
-        let progress = Progress::new(Instant::now());
-        for step in steps.chars() {
-            match step {
-                'r' => progress.has_read(),
-                'b' => assert!(progress.begin(Instant::now()) > 0),
-                'f' => progress.finish(Instant::now()),
-                'u' | 'U' => progress.body(step == 'u'),
-                'a' | 'A' => progress.answer(step == 'a'),
-                _ => progress.has_written(step == 'w'),
-            }
-        }
-        let due = progress.due(&LIMITS, Duration::from_secs(6));
-        assert_eq!(due.map(|(_, name)| name), name, "{steps}");
+    let named = if client.ip() == peer.ip() { Some(None) } else { take_seat(shared, client, &config) };
+    let Some(_named_seat) = named else { return };
+    let protocol = match stream {
+        Stream::Http1(_) | Stream::TlsHttp1(_) => Protocol::Http1,
+        Stream::Http2(_) | Stream::TlsHttp2(_) => Protocol::Http2,
+    };
+    let client = Rc::new(Client {
+        worker,
+        address: client,
+        pair: server.map(|server| Pair { client, server }),
+        scheme: if speaks == Speaks::Https { Scheme::Https } else { Scheme::Http },
+        protocol,
+        tunnel: RefCell::new(None),
+    });
+    // Boxed: what a plain connection of HTTP/1.1 holds must not grow to the size of the largest of the four.
+    match stream {
+        Stream::Http1(stream) => http1::serve(stream, client, config).await,
+        Stream::TlsHttp1(stream) => Box::pin(http1::serve(*stream, client, config)).await,
+        Stream::Http2(stream) => Box::pin(http2::serve(stream, client, config)).await,
+        Stream::TlsHttp2(stream) => Box::pin(http2::serve(*stream, client, config)).await,
     }
+}
 
-    #[test]
-    fn each_phase_has_its_deadline() {
-        check("", Some("first-byte"));
-        check("r", Some("header"));
-        check("rb", None);
-        check("rbf", Some("keep-alive"));
-        check("rbfr", Some("header"));
+/// A place in the count of a client's connections; `None`: it has all that it may have.
+fn take_seat(shared: &Shared, client: SocketAddr, config: &Config) -> Option<Option<Seat>> {
+    let seat = shared.counts.connection(client.ip(), &config.limits);
+    if seat.is_none() {
+        shared.metrics.connection_cut("address-limit");
+        debug!(%client, "client connection refused: its address has as many as it may have");
     }
-
-    #[test]
-    fn a_request_in_flight_is_cut_only_for_what_is_owed() {
-        check("rbu", Some("request-body"));
-        check("rbuU", None);
-        check("rba", Some("answer-body"));
-        check("rbaA", None);
-        check("rbw", Some("write"));
-        check("rbwW", None);
-        check("rbuaw", Some("request-body"));
-    }
-
-    #[test]
-    fn reading_in_mid_request_is_not_a_new_head() {
-        check("rbr", None);
-    }
-
-    #[test]
-    fn an_answer_that_is_over_owes_nothing() {
-        check("rbuaf", Some("keep-alive"));
-    }
+    seat
 }

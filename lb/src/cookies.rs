@@ -31,6 +31,12 @@ pub(crate) fn take(headers: &mut HeaderMap, name: &str) -> Found {
     }
 }
 
+/// The value of the first cookie called `name`; nothing is removed.
+pub(crate) fn find<'headers>(headers: &'headers HeaderMap, name: &str) -> Option<&'headers [u8]> {
+    let lines = headers.get_all(COOKIE).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';')).find_map(|part| value_of(part, name))
+}
+
 /// Only our cookies are looked at, so this never sees the value of anybody else's.
 fn strip_line(line: HeaderValue, name: &str, values: &mut Vec<Vec<u8>>) -> Option<HeaderValue> {
     let before = values.len();

@@ -12,34 +12,40 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::config::{Discovery, Source};
 use crate::members::{self, Answer, Miss};
+use crate::metrics::PoolMetrics;
 use crate::roster::Event;
-use crate::worker::Shared;
 
-/// Tells the roster who there is until the roster is gone.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Tells the roster who there is in one pool until it is aborted. `lookout` says whose answers these are.
+pub(crate) async fn run(
+    lookout: u64,
+    pool: Arc<str>,
+    settings: Discovery,
+    metrics: PoolMetrics,
+    events: mpsc::Sender<Event>,
+) {
     let mut asker = Asker::default();
     loop {
-        let settings = shared.config.load().discovery.clone();
         let found = match &settings.source {
             Source::Static(addresses) => Some(addresses.iter().copied().collect()),
-            Source::Dns { port, .. } => {
-                shared.metrics.lookups.inc();
-                let answer = asker.ask(&settings).await;
+            Source::Dns { name, port, .. } => {
+                metrics.lookups.inc();
+                let answer = asker.ask(&settings, name).await;
                 if let Err(miss) = answer {
-                    shared.metrics.lookup_missed(miss);
+                    metrics.lookup_missed(miss);
                 }
-                asker.tell(&settings.source, answer.as_ref().err().copied());
+                asker.tell(&pool, name, answer.as_ref().err().copied());
                 answer
                     .ok()
                     .map(|all| all.into_iter().map(|address| SocketAddr::new(address, *port)).collect())
             }
         };
         if let Some(addresses) = found
-            && shared.events.send(Event::Found { addresses }).await.is_err()
+            && events.send(Event::Found { lookout, addresses }).await.is_err()
         {
             return;
         }
@@ -47,25 +53,21 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Remembers what was known, for one name.
+/// Remembers what was known.
 #[derive(Default)]
 struct Asker {
-    /// The resolver and what it was made for.
-    resolver: Option<(Source, TokioResolver)>,
+    resolver: Option<TokioResolver>,
     known: BTreeSet<IpAddr>,
     /// The last trouble that was logged.
     miss: Option<Miss>,
 }
 
 impl Asker {
-    async fn ask(&mut self, settings: &Discovery) -> Result<BTreeSet<IpAddr>, Miss> {
-        if self.resolver.as_ref().is_none_or(|(source, _)| *source != settings.source) {
-            self.known.clear();
-            self.resolver = Some((settings.source.clone(), resolver(settings).ok_or(Miss::Unreachable)?));
+    async fn ask(&mut self, settings: &Discovery, name: &str) -> Result<BTreeSet<IpAddr>, Miss> {
+        if self.resolver.is_none() {
+            self.resolver = resolver(settings);
         }
-        let Some((Source::Dns { name, .. }, resolver)) = &self.resolver else {
-            return Err(Miss::Unreachable);
-        };
+        let resolver = self.resolver.as_ref().ok_or(Miss::Unreachable)?;
         resolver.clear_cache();
         let limit = settings.timeout;
         let (v4, v6) = tokio::join!(
@@ -77,13 +79,14 @@ impl Asker {
     }
 
     /// One line when trouble begins, changes or ends.
-    fn tell(&mut self, source: &Source, miss: Option<Miss>) {
-        let Source::Dns { name, .. } = source else { return };
+    fn tell(&mut self, pool: &str, name: &str, miss: Option<Miss>) {
+        let kept = self.known.len();
         match (self.miss, miss) {
             (before, Some(now)) if before != Some(now) => {
-                warn!(%name, reason = now.kind(), kept = self.known.len(), "discovery failed: {now}; keeping what is known");
+                let reason = now.kind();
+                warn!(pool, name, reason, kept, "discovery failed: {now}; keeping what is known");
             }
-            (Some(_), None) => info!(%name, addresses = self.known.len(), "discovery works again"),
+            (Some(_), None) => info!(pool, name, addresses = kept, "discovery works again"),
             _ => {}
         }
         self.miss = miss;

@@ -26,16 +26,25 @@ pub(crate) enum Failure {
     /// The client's own request body was broken or ended early.
     #[error("the request body is broken")]
     ClientBody,
+    /// The client sent more than one request may have.
+    #[error("the request body is larger than allowed")]
+    BodyLength,
     /// Every backend has as many requests in flight as it may have.
     #[error("all backends are at their limit")]
     Overloaded,
+    /// They have, and as many requests wait as may.
+    #[error("all backends are at their limit and the queue is full")]
+    QueueFull,
+    /// They have, and none got free in time.
+    #[error("no backend had room in time")]
+    QueueTimeout,
     /// There is no backend at all.
     #[error("no backend is known")]
     NoBackend,
 }
 
 impl Failure {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::ConnectRefused,
         Self::ConnectTimeout,
         Self::ConnectError,
@@ -43,7 +52,10 @@ impl Failure {
         Self::HeaderTimeout,
         Self::BadResponse,
         Self::ClientBody,
+        Self::BodyLength,
         Self::Overloaded,
+        Self::QueueFull,
+        Self::QueueTimeout,
         Self::NoBackend,
     ];
 
@@ -56,7 +68,10 @@ impl Failure {
             Self::HeaderTimeout => "header-timeout",
             Self::BadResponse => "bad-response",
             Self::ClientBody => "client-body",
+            Self::BodyLength => "body-length",
             Self::Overloaded => "overloaded",
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
             Self::NoBackend => "no-backend",
         }
     }
@@ -67,16 +82,27 @@ impl Failure {
             Self::ConnectRefused | Self::ConnectTimeout | Self::ConnectError => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Overloaded | Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Overloaded | Self::QueueFull | Self::QueueTimeout | Self::NoBackend => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Reset | Self::BadResponse => StatusCode::BAD_GATEWAY,
             Self::HeaderTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientBody => StatusCode::BAD_REQUEST,
+            Self::BodyLength => StatusCode::PAYLOAD_TOO_LARGE,
         }
     }
 
     /// Whether it says something bad about the backend that was tried.
     pub(crate) fn blames_backend(self) -> bool {
-        !matches!(self, Self::ClientBody | Self::Overloaded | Self::NoBackend)
+        !matches!(
+            self,
+            Self::ClientBody
+                | Self::BodyLength
+                | Self::Overloaded
+                | Self::QueueFull
+                | Self::QueueTimeout
+                | Self::NoBackend
+        )
     }
 }
 

@@ -20,7 +20,8 @@ fn text(headers: &HeaderMap) -> String {
 #[track_caller]
 fn check_strip(before: &str, after: &str) {
     let mut map = headers(before);
-    strip_hop_by_hop(&mut map);
+    let present = Present::of(&map);
+    strip_hop_by_hop(&mut map, present);
     assert_eq!(text(&map), after);
 }
 
@@ -56,8 +57,12 @@ fn the_wish_for_trailers_is_passed_on() {
 fn check_forwarded(before: &str, peer: &str, after: &str) {
     let mut map = headers(before);
     let trusted = Networks::parse(&["192.0.2.0/24".to_owned()]).unwrap();
-    to_backend(&mut map, format!("{peer}:1234").parse().unwrap(), Scheme::Http, &trusted);
+    to_backend(&mut map, &via(peer, &trusted, Forwarded::Traditional));
     assert_eq!(text(&map), after);
+}
+
+fn via<'a>(client: &str, trusted: &'a Networks, forwarded: Forwarded) -> Via<'a> {
+    Via { client: client.parse().unwrap(), scheme: Scheme::Http, trusted, forwarded }
 }
 
 #[test]
@@ -110,6 +115,15 @@ fn networks_are_matched_by_their_bits() {
 }
 
 #[test]
+fn addresses_are_written_as_the_standard_library_does() {
+    for address in ["0.0.0.0", "255.255.255.255", "127.0.0.1", "10.20.100.9", "1.99.200.101", "2001:db8::1"] {
+        let mut text = String::new();
+        push_address(&mut text, address.parse().unwrap());
+        assert_eq!(text, address);
+    }
+}
+
+#[test]
 fn ids_are_kept_if_they_are_safe() {
     let mut map = headers("x-request-id: abcdefgh-1");
     assert_eq!(identify(&mut map), "abcdefgh-1");
@@ -132,8 +146,8 @@ fn traces_are_continued_or_begun() {
 }
 
 #[test]
-fn a_length_beside_a_transfer_coding_is_dropped() {
-    let mut map = headers("transfer-encoding: chunked | content-length: 3 | trailer: x | connection: close");
+fn the_framing_of_one_connection_ends_here() {
+    let mut map = headers("transfer-encoding: chunked | trailer: x | connection: close");
     to_client(&mut map, "12345678");
     assert_eq!(text(&map), "trailer: x | x-request-id: 12345678");
 }
@@ -150,4 +164,114 @@ fn shared_answers_are_known_by_their_directives() {
         assert_eq!(is_shared(&headers(&format!("cache-control: {value}"))), shared, "{value}");
     }
     assert!(!is_shared(&HeaderMap::new()));
+}
+
+#[track_caller]
+fn check_standard(forwarded: Forwarded, before: &str, peer: &str, scheme: Scheme, after: &str) {
+    let mut map = headers(before);
+    let trusted = Networks::parse(&["192.0.2.0/24".to_owned()]).unwrap();
+    let seen = to_backend(&mut map, &via(peer, &trusted, forwarded));
+    assert_eq!((text(&map).as_str(), seen), (after, scheme));
+}
+
+#[test]
+fn the_standard_field_replaces_the_traditional_ones() {
+    check_standard(
+        Forwarded::Standard,
+        "host: a | x-forwarded-for: 1.1.1.1 | forwarded: for=x",
+        "198.51.100.7",
+        Scheme::Http,
+        "forwarded: for=198.51.100.7;proto=http;host=\"a\" | host: a",
+    );
+    check_standard(
+        Forwarded::Standard,
+        "host: a | x-forwarded-proto: https | forwarded: for=1.1.1.1;proto=https",
+        "192.0.2.9",
+        Scheme::Https,
+        "forwarded: for=1.1.1.1;proto=https, for=192.0.2.9;proto=http;host=\"a\" | host: a",
+    );
+    // An open quote would swallow what is appended.
+    check_standard(
+        Forwarded::Standard,
+        "forwarded: for=\"1.1.1.1",
+        "192.0.2.9",
+        Scheme::Http,
+        "forwarded: for=192.0.2.9;proto=http",
+    );
+}
+
+#[test]
+fn both_can_be_sent_and_only_what_is_kept_up_to_date_is_passed_on() {
+    check_standard(
+        Forwarded::Both,
+        "host: a",
+        "2001:db8::7",
+        Scheme::Http,
+        "forwarded: for=\"[2001:db8::7]\";proto=http;host=\"a\" | host: a | x-forwarded-for: 2001:db8::7 | x-forwarded-host: a | x-forwarded-proto: http",
+    );
+    check_standard(
+        Forwarded::Traditional,
+        "forwarded: for=1.1.1.1;proto=https",
+        "192.0.2.9",
+        Scheme::Http,
+        "x-forwarded-for: 192.0.2.9 | x-forwarded-proto: http",
+    );
+}
+
+#[track_caller]
+fn check_upgrade(before: &str, expected: Option<&str>) {
+    let wanted = wanted_upgrade(&headers(before));
+    assert_eq!(wanted.as_ref().map(|value| value.to_str().unwrap()), expected, "{before}");
+}
+
+#[test]
+fn an_upgrade_is_asked_for_as_the_standard_says() {
+    check_upgrade("connection: Upgrade | upgrade: websocket", Some("websocket"));
+    check_upgrade("connection: keep-alive, upgrade | upgrade: a/1, b", Some("a/1, b"));
+    check_upgrade("connection: upgrade | upgrade: a | upgrade: b", Some("a, b"));
+    check_upgrade("upgrade: websocket", None);
+    check_upgrade("connection: upgrade", None);
+    check_upgrade("connection: upgrade | upgrade: ,", None);
+}
+
+#[test]
+fn nobody_is_asked_for_what_this_side_does_not_speak() {
+    check_upgrade("connection: upgrade, http2-settings | upgrade: h2c | http2-settings: x", None);
+    check_upgrade("connection: upgrade | upgrade: H2C, websocket", Some("websocket"));
+    check_upgrade("connection: upgrade | upgrade: HTTP/3.0, TLS/1.3", None);
+    check_forwarded(
+        "http2-settings: x",
+        "198.51.100.7",
+        "x-forwarded-for: 198.51.100.7 | x-forwarded-proto: http",
+    );
+}
+
+#[track_caller]
+fn check_switched(answer: &str, wanted: &'static str, expected: bool) {
+    let wanted = HeaderValue::from_static(wanted);
+    assert_eq!(switched(&headers(answer), &wanted).is_some(), expected, "{answer} for {wanted:?}");
+}
+
+#[test]
+fn only_a_switch_to_what_was_asked_for_is_one() {
+    check_switched("connection: upgrade | upgrade: WebSocket", "websocket", true);
+    check_switched("connection: upgrade | upgrade: b", "a, b", true);
+    check_switched("connection: upgrade | upgrade: c", "a, b", false);
+    check_switched("connection: upgrade | upgrade: a | upgrade: b", "a, b", false);
+    check_switched("upgrade: a", "a", false);
+    check_switched("connection: upgrade", "a", false);
+}
+
+#[track_caller]
+fn check_cookies(before: &str, after: &str) {
+    let mut map = headers(before);
+    join_cookies(&mut map);
+    assert_eq!(text(&map), after);
+}
+
+#[test]
+fn cookies_of_http2_become_one_field() {
+    check_cookies("x: y", "x: y");
+    check_cookies("cookie: a=1; b=2", "cookie: a=1; b=2");
+    check_cookies("cookie: a=1 | cookie: b=2 | cookie: c=3", "cookie: a=1; b=2; c=3");
 }

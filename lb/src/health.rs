@@ -20,28 +20,14 @@ pub(crate) enum Outcome {
     Bad,
 }
 
-/// What follows for new requests.
+/// What the looks so far say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum State {
-    /// Not one verdict yet.
+pub(crate) enum Verdict {
+    /// None yet.
     Unknown,
     Up,
-    /// Alive: keeps whom it has, gets nobody new.
     Draining,
     Down,
-}
-
-impl State {
-    pub(crate) const ALL: [Self; 4] = [Self::Unknown, Self::Up, Self::Draining, Self::Down];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Unknown => "unknown",
-            Self::Up => "up",
-            Self::Draining => "draining",
-            Self::Down => "down",
-        }
-    }
 }
 
 /// How many looks in a row it takes.
@@ -54,18 +40,18 @@ pub(crate) struct Thresholds {
 /// One backend's health.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Health {
-    state: State,
-    /// Outcomes in a row that disagree with `state`.
+    verdict: Verdict,
+    /// Outcomes in a row that disagree with `verdict`.
     streak: u32,
 }
 
 impl Health {
     pub(crate) fn new() -> Self {
-        Self { state: State::Unknown, streak: 0 }
+        Self { verdict: Verdict::Unknown, streak: 0 }
     }
 
-    pub(crate) fn state(&self) -> State {
-        self.state
+    pub(crate) fn verdict(&self) -> Verdict {
+        self.verdict
     }
 
     /// How many bad outcomes in a row there were since the last good one, while not yet down.
@@ -73,15 +59,15 @@ impl Health {
         self.streak
     }
 
-    /// Records one outcome; returns the new state only when it changes.
-    pub(crate) fn observe(&mut self, outcome: Outcome, at: Thresholds) -> Option<State> {
-        let (next, needed) = match (self.state, outcome) {
-            (State::Down, Outcome::Good) => (State::Up, at.rise),
-            (_, Outcome::Good) => (State::Up, 1),
-            (_, Outcome::Draining) => (State::Draining, 1),
-            (_, Outcome::Bad) => (State::Down, at.fall),
+    /// Records one outcome; returns the new verdict only when it changes.
+    pub(crate) fn observe(&mut self, outcome: Outcome, at: Thresholds) -> Option<Verdict> {
+        let (next, needed) = match (self.verdict, outcome) {
+            (Verdict::Down, Outcome::Good) => (Verdict::Up, at.rise),
+            (_, Outcome::Good) => (Verdict::Up, 1),
+            (_, Outcome::Draining) => (Verdict::Draining, 1),
+            (_, Outcome::Bad) => (Verdict::Down, at.fall),
         };
-        if next == self.state {
+        if next == self.verdict {
             self.streak = 0;
             return None;
         }
@@ -89,7 +75,7 @@ impl Health {
         if self.streak < needed {
             return None;
         }
-        *self = Self { state: next, streak: 0 };
+        *self = Self { verdict: next, streak: 0 };
         Some(next)
     }
 }
@@ -112,10 +98,10 @@ mod tests {
                 };
                 match health.observe(outcome, Thresholds { rise: 2, fall: 3 }) {
                     None => '.',
-                    Some(State::Up) => 'U',
-                    Some(State::Down) => 'D',
-                    Some(State::Draining) => 'G',
-                    Some(State::Unknown) => '?',
+                    Some(Verdict::Up) => 'U',
+                    Some(Verdict::Down) => 'D',
+                    Some(Verdict::Draining) => 'G',
+                    Some(Verdict::Unknown) => '?',
                 }
             })
             .collect();

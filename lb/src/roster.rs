@@ -1,227 +1,200 @@
-//! The one owner of who is a backend and who is healthy. Discovery, probes and failed requests tell it what they saw; it
-//! publishes a new snapshot when that changes anything.
+//! The one owner of who is a backend and who is healthy, in every pool. Discovery, probes, failed requests, operators and
+//! reloads tell it what they saw or want; it publishes a new snapshot when that changes anything.
+
+mod command;
+mod group;
+mod member;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use service_kit::Dependency;
-use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
+use crate::config::Config;
 use crate::failure::Failure;
-use crate::health::{Health, Outcome, State};
-use crate::prober::{self, Look, Reins};
-use crate::snapshot::{Backend, Entry, Snapshot};
-use crate::ticket::Pin;
+use crate::prober::Look;
+use crate::snapshot::{Pool, Snapshot};
 use crate::worker::Shared;
+pub(crate) use command::{Command, Done, Order, Refused};
+use group::Group;
+
+/// The roster looks at what ends by itself no later than this.
+const REVIEW_EVERY: Duration = Duration::from_secs(60);
 
 /// What the roster is told.
 #[derive(Debug)]
 pub(crate) enum Event {
-    /// A good answer of discovery: these and no others.
-    Found { addresses: BTreeSet<SocketAddr> },
+    /// A good answer of one discovery: these and no others.
+    Found { lookout: u64, addresses: BTreeSet<SocketAddr> },
     /// A probe's outcome.
     Looked { id: u64, look: Look },
     /// A request failed on a backend. `counts`: it says as much as a failed probe.
     Failed { id: u64, failure: Failure, counts: bool },
+    /// Enough requests in a row had bad answers or none, the last one this.
+    Suspected { id: u64, last: Misdeed },
+    /// A new configuration. Backends that it keeps keep their health, counts and connections.
+    Reload(Arc<Config>),
+    /// An operator wants something.
+    Admin(Order, oneshot::Sender<Result<Done, Refused>>),
 }
 
-struct Member {
-    backend: Arc<Backend>,
-    health: Health,
-    /// Since when it is missing from discovery.
-    leaving: Option<Instant>,
-    instance: Option<String>,
-    generation: Option<u64>,
-    reins: Arc<Reins>,
-    prober: AbortHandle,
+/// What a backend did to a request.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(crate) enum Misdeed {
+    #[error("status {}", .0.as_u16())]
+    Status(http::StatusCode),
+    #[error("{0}")]
+    Failure(Failure),
 }
 
-impl Member {
-    /// One that left and still lives serves its own clients to the end.
-    fn state(&self) -> State {
-        match (self.health.state(), self.leaving) {
-            (State::Up, Some(_)) => State::Draining,
-            (state, _) => state,
-        }
-    }
-
-    fn entry(&self) -> Entry {
-        let pin = self.instance.as_ref().map(|instance| Pin::new(instance, self.generation.unwrap_or(0)));
-        Entry { backend: Arc::clone(&self.backend), state: self.state(), pin }
-    }
-
-    fn name(&self) -> &str {
-        self.instance.as_deref().unwrap_or("unnamed")
-    }
+/// Asks the roster for something and waits for its answer.
+pub(crate) async fn ask(events: &mpsc::Sender<Event>, order: Order) -> Result<Done, Refused> {
+    let (sender, answer) = oneshot::channel();
+    events.send(Event::Admin(order, sender)).await.map_err(|_| Refused::Ending)?;
+    // No deadline: the roster waits for nobody, and drops the sender when it ends.
+    answer.await.unwrap_or(Err(Refused::Ending))
 }
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.prober.abort();
+/// What no two of anything may share, in any pool and at any time: a late event must not be taken for another's.
+#[derive(Debug, Default)]
+struct Ids(u64);
+
+impl Ids {
+    fn next(&mut self) -> u64 {
+        self.0 += 1;
+        self.0
     }
 }
 
 struct Roster {
-    members: BTreeMap<SocketAddr, Member>,
-    next_id: u64,
+    config: Arc<Config>,
+    /// In the order of `config.pools`.
+    groups: Vec<Group>,
+    ids: Ids,
     shared: Arc<Shared>,
     dependency: Dependency,
-    panicking: bool,
 }
 
 /// Runs until it is dropped; it must outlive the workers, for draining needs health too.
 pub(crate) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<Event>, dependency: Dependency) {
-    let mut roster = Roster { members: BTreeMap::new(), next_id: 0, shared, dependency, panicking: false };
-    while let Some(event) = events.recv().await {
-        let changed = match event {
-            Event::Found { addresses } => roster.found(&addresses, Instant::now()),
-            Event::Looked { id, look } => roster.looked(id, look),
-            Event::Failed { id, failure, counts } => roster.failed(id, failure, counts),
+    let config = Arc::clone(&shared.snapshot.load().config);
+    let mut roster =
+        Roster { config: Arc::clone(&config), groups: Vec::new(), ids: Ids::default(), shared, dependency };
+    roster.reload(config);
+    loop {
+        let due = roster.due(Instant::now());
+        let answer = tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => roster.handle(event, Instant::now()),
+                None => return,
+            },
+            () = tokio::time::sleep_until(due.into()) => None,
         };
-        if changed {
-            roster.publish();
+        roster.review(Instant::now());
+        // After the snapshot, so that who asked sees what came of it.
+        if let Some((answer, sender)) = answer {
+            let _ = sender.send(answer);
         }
     }
 }
 
+type Answer = (Result<Done, Refused>, oneshot::Sender<Result<Done, Refused>>);
+
 impl Roster {
-    fn found(&mut self, addresses: &BTreeSet<SocketAddr>, now: Instant) -> bool {
-        let leave_after = self.shared.config.load().discovery.leave_after;
-        let mut changed = false;
-        for address in addresses {
-            changed |= match self.members.get_mut(address) {
-                None => self.join(*address),
-                Some(member) => member.leaving.take().is_some_and(|_| {
-                    info!(backend = member.name(), %address, "backend is back in discovery");
-                    self.shared.metrics.backend_state(&address.to_string(), member.health.state());
-                    true
-                }),
+    fn handle(&mut self, event: Event, now: Instant) -> Option<Answer> {
+        match event {
+            Event::Found { lookout, addresses } => {
+                // The answer of a discovery that a reload has replaced meanwhile is nobody's.
+                if let Some(group) = self.groups.iter_mut().find(|group| group.lookout() == lookout) {
+                    group.found(&addresses, &mut self.ids, now);
+                }
+            }
+            Event::Looked { id, look } => self.in_group_of(id, |group| group.looked(id, look, now)),
+            Event::Failed { id, failure, counts } => {
+                self.in_group_of(id, |group| group.failed(id, &failure.to_string(), counts, now));
+            }
+            Event::Suspected { id, last } => {
+                self.in_group_of(id, |group| group.suspected(id, &last.to_string(), now));
+            }
+            Event::Reload(config) => {
+                self.reload(config);
+                self.shared.metrics.reloads.inc();
+                info!("configuration replaced");
+            }
+            Event::Admin(order, sender) => return Some((self.order(&order, now), sender)),
+        }
+        None
+    }
+
+    /// A late event may be of a backend that is gone.
+    fn in_group_of(&mut self, id: u64, then: impl FnOnce(&mut Group)) {
+        if let Some(group) = self.groups.iter_mut().find(|group| group.has(id)) {
+            then(group);
+        }
+    }
+
+    fn order(&mut self, order: &Order, now: Instant) -> Result<Done, Refused> {
+        match self.groups.iter_mut().find(|group| *group.scope.config.name == *order.pool) {
+            Some(group) => group.order(order, &mut self.ids, now),
+            None => {
+                let known: Vec<&str> = self.config.pools.iter().map(|pool| &*pool.name).collect();
+                Err(Refused::NoPool { pool: order.pool.clone(), known: known.join(", ") })
+            }
+        }
+    }
+
+    /// Pools are the same as before if their names are.
+    fn reload(&mut self, config: Arc<Config>) {
+        let mut before: BTreeMap<Arc<str>, Group> =
+            self.groups.drain(..).map(|group| (Arc::clone(&group.scope.config.name), group)).collect();
+        for pool in &config.pools {
+            let group = match before.remove(&pool.name) {
+                Some(mut group) => {
+                    group.reconfigure(Arc::clone(pool), &mut self.ids);
+                    group
+                }
+                None => Group::start(Arc::clone(pool), Arc::clone(&self.shared), &mut self.ids),
             };
+            self.groups.push(group);
         }
-        let missing: Vec<SocketAddr> =
-            self.members.keys().filter(|address| !addresses.contains(address)).copied().collect();
-        for address in missing {
-            let member = self.members.get_mut(&address).expect("it was just found among the members");
-            let since = *member.leaving.get_or_insert_with(|| {
-                changed = true;
-                now
-            });
-            let alive = matches!(member.health.state(), State::Up | State::Draining);
-            if !alive || now.saturating_duration_since(since) >= leave_after {
-                self.remove(address, if alive { "its time to leave is over" } else { "it does not answer" });
-                changed = true;
-            } else if since == now {
-                info!(backend = member.name(), %address, "backend draining: gone from discovery");
-                self.shared.metrics.backend_state(&address.to_string(), State::Draining);
-            }
+        before.into_values().for_each(Group::dissolve);
+        for route in config.routes.routes() {
+            info!(route = %route.name, pool = %config.pools[route.pool].name, "route");
         }
-        changed
+        self.config = config;
     }
 
-    fn join(&mut self, address: SocketAddr) -> bool {
-        let id = self.next_id;
-        self.next_id += 1;
-        let name = address.to_string();
-        let metrics = self.shared.metrics.backend(&name);
-        self.shared.metrics.backend_state(&name, State::Unknown);
-        let reins = Arc::new(Reins::default());
-        reins.urgent.store(true, Ordering::Relaxed);
-        let prober = tokio::spawn(prober::run(id, address, Arc::clone(&reins), Arc::clone(&self.shared)));
-        info!(%address, "backend found");
-        let member = Member {
-            backend: Arc::new(Backend::new(id, address, metrics)),
-            health: Health::new(),
-            leaving: None,
-            instance: None,
-            generation: None,
-            reins,
-            prober: prober.abort_handle(),
-        };
-        self.members.insert(address, member);
-        true
+    fn due(&self, now: Instant) -> Instant {
+        let due = self.groups.iter().filter_map(|group| group.due(now)).min();
+        due.unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY)
     }
 
-    fn remove(&mut self, address: SocketAddr, why: &str) {
-        if let Some(member) = self.members.remove(&address) {
-            info!(backend = member.name(), %address, "backend removed: gone from discovery, {why}");
-            self.shared.metrics.backend_gone(&address.to_string());
+    /// Every pool, even after the first that changed: each has to settle.
+    fn review(&mut self, now: Instant) {
+        let changed = self.groups.iter_mut().fold(false, |changed, group| group.review(now) | changed);
+        if changed {
+            self.publish();
         }
-    }
-
-    fn looked(&mut self, id: u64, look: Look) -> bool {
-        let Some(member) = self.members.values_mut().find(|member| member.backend.id == id) else {
-            return false;
-        };
-        let mut changed = false;
-        if look.outcome == Outcome::Bad {
-            member.backend.metrics.probes_failed.inc();
-        }
-        // A bad answer that says nothing of it does not make anybody forget who was there.
-        if look.instance.is_some() {
-            changed = member.instance != look.instance || member.generation != look.generation;
-            member.instance = look.instance;
-            member.generation = look.generation;
-        }
-        changed | self.observe(id, look.outcome, &look.reason, "failed checks")
-    }
-
-    fn failed(&mut self, id: u64, failure: Failure, counts: bool) -> bool {
-        let Some(member) = self.members.values_mut().find(|member| member.backend.id == id) else {
-            return false;
-        };
-        member.reins.urgent.store(true, Ordering::Relaxed);
-        member.reins.nudge.notify_one();
-        // What requests find of one that is down already is no news, and a draining one may refuse at any moment.
-        let counts = counts && member.health.state() == State::Up;
-        counts && self.observe(id, Outcome::Bad, &failure.to_string(), "failed requests or checks")
-    }
-
-    fn observe(&mut self, id: u64, outcome: Outcome, reason: &str, what: &str) -> bool {
-        let thresholds = self.shared.config.load().health.thresholds;
-        let Some(member) = self.members.values_mut().find(|member| member.backend.id == id) else {
-            return false;
-        };
-        let transition = member.health.observe(outcome, thresholds);
-        let urgent = member.health.state() == State::Unknown || member.health.streak() > 0;
-        member.reins.urgent.store(urgent, Ordering::Relaxed);
-        let Some(state) = transition else { return false };
-        let (name, address) = (member.name().to_owned(), member.backend.address);
-        match state {
-            State::Down => {
-                warn!(backend = name, %address, "backend {name} {address} down: {} {what}: {reason}", thresholds.fall);
-            }
-            _ => info!(backend = name, %address, "backend {name} {address} {}: {reason}", state.as_str()),
-        }
-        self.shared.metrics.backend_state(&address.to_string(), member.state());
-        if state == State::Down && member.leaving.is_some() {
-            self.remove(address, "it does not answer");
-        }
-        true
     }
 
     fn publish(&mut self) {
-        let snapshot = Snapshot::new(self.members.values().map(Member::entry).collect());
-        // Before the first verdict on anybody it is a start, not a panic.
-        let panics = snapshot.panics() && snapshot.entries.iter().any(|entry| entry.state != State::Unknown);
-        let (all, ready) = (snapshot.entries.len(), snapshot.ready.len());
-        self.shared.snapshot.store(Arc::new(snapshot));
+        let pools: Vec<_> = self.groups.iter_mut().map(Group::snapshot).collect();
+        let all: usize = pools.iter().map(|pool| pool.entries.len()).sum();
+        let ready: usize = pools.iter().map(|pool| pool.ready.len()).sum();
+        let snapshot = Arc::new(Snapshot { config: Arc::clone(&self.config), pools });
+        self.shared.snapshot.store(Arc::clone(&snapshot));
+        snapshot.pools.iter().for_each(Pool::announce);
         if ready > 0 {
             self.dependency.reached();
         } else {
             self.dependency.lost(format!("none of {all} backends is healthy"));
         }
-        if panics != self.panicking {
-            self.panicking = panics;
-            if panics {
-                warn!(backends = all, "no backend is healthy: requests go to all that are not draining");
-            } else {
-                info!(healthy = ready, backends = all, "requests go to healthy backends only");
-            }
-        }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,53 +1,78 @@
 //! Binds, spawns, drains: the only module that knows of all the others.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use service_kit::{Context, Error, Reloads};
+use service_kit::{Context, Dependency, Error, Reloads};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
+use crate::access_log::{self, Batch, Orders, Target};
+use crate::admin;
 use crate::config::Config;
+use crate::connection::Speaks;
+use crate::limits::Counts;
 use crate::metrics::Metrics;
-use crate::snapshot::Snapshot;
+use crate::roster::{self, Event};
+use crate::snapshot::{Pool, Snapshot};
+use crate::state::State;
+use crate::stats::{Facts, Source};
+use crate::tls;
 use crate::worker::{self, Shared};
-use crate::{discovery, roster};
 
 /// Events that may wait for the roster; probes wait beyond it, failed requests are not told of.
 const EVENTS_MAX: usize = 1_024;
+/// How long a process that takes over waits for pools without backends to get some.
+const FIRST_LOOKS_WAIT: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Starts the balancer and runs it to its end.
 pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
-    let listen = cx.settings.server.listen;
-    let listeners = service_kit::net::bind_tcp_group(listen, cx.workers)?;
-    cx.bound("http", listeners[0].local_addr()?);
-
+    let listeners = bind(&mut cx)?;
     let metrics = Metrics::default();
     cx.metrics.register(|registry| metrics.register(registry));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
+    let snapshot = Snapshot::empty(Arc::new(cx.settings.clone()), &metrics);
+    let (access_log, lines) = access_log::channel(metrics.access_log_dropped.clone(), &cx.identity.instance);
     let shared = Arc::new(Shared {
-        config: ArcSwap::from_pointee(cx.settings.clone()),
-        snapshot: ArcSwap::from_pointee(Snapshot::default()),
+        snapshot: ArcSwap::from_pointee(snapshot),
+        counts: Counts::new(Instant::now()),
+        tls: tls::Live::default(),
         metrics,
         events,
+        access_log,
     });
+    if let Some(tls) = &cx.settings.tls {
+        shared
+            .tls
+            .replace(tls, &tls.certificates)
+            .map_err(|error| std::io::Error::other(error.to_string()))?;
+    }
 
     // Health and discovery go on while workers drain: a backend may die in the meantime.
     let served = CancellationToken::new();
     let roster = roster::run(Arc::clone(&shared), inbox, cx.readiness.dependency("backends"));
     cx.tasks.spawn("roster", until(&served, roster));
-    cx.tasks.spawn("discovery", until(&served, discovery::run(Arc::clone(&shared))));
+    if cx.takes_over() {
+        let (looked, shared) = (cx.readiness.dependency("first-looks"), Arc::clone(&shared));
+        cx.tasks.spawn("first-looks", until(&served, first_looks(shared, looked)));
+    }
+    cx.tasks.spawn("certificates", until(&served, watch_certificates(Arc::clone(&shared))));
     let reloads = cx.reloads();
-    cx.tasks.spawn("reload", until(&served, reload(reloads, Arc::clone(&shared))));
+    let orders = log_accesses(&cx, &shared, lines, served.clone())?;
+    cx.tasks.spawn("reload", until(&served, reload(reloads, Arc::clone(&shared), orders)));
+    tell(&cx, &shared, &served);
 
     let left = Arc::new(AtomicUsize::new(listeners.len()));
-    for (number, listener) in listeners.into_iter().enumerate() {
-        let (shared, shutdown) = (Arc::clone(&shared), cx.shutdown.clone());
+    for (number, listeners) in listeners.into_iter().enumerate() {
+        let (shared, shutdown, opened) = (Arc::clone(&shared), cx.shutdown.clone(), cx.opened());
         let (left, served) = (Arc::clone(&left), served.clone());
         cx.tasks.spawn_worker(format!("lb-worker-{number}"), move || async move {
-            worker::run(number, listener, shared, shutdown).await;
+            worker::run(number, listeners, shared, opened, shutdown).await;
             if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 served.cancel();
             }
@@ -69,18 +94,100 @@ where
     }
 }
 
-/// Replaces the configuration as a whole. Requests that have begun keep the old one, and so do open connections for
-/// their deadlines; nothing is closed.
-async fn reload(mut reloads: Reloads<Config>, shared: Arc<Shared>) {
+/// Starts the thread that writes the access log; it ends when all workers have and everything is written.
+fn log_accesses(
+    cx: &Context<Config>,
+    shared: &Shared,
+    lines: mpsc::Receiver<Batch>,
+    served: CancellationToken,
+) -> Result<Orders, Error> {
+    let orders = Orders::new(log_target(&cx.settings));
+    let metrics = &shared.metrics;
+    let counts = (metrics.access_log_written.clone(), metrics.access_log_dropped.clone());
+    let writer = access_log::write(orders.clone(), lines, counts, served);
+    cx.tasks.spawn_worker("access-log", move || writer)?;
+    Ok(orders)
+}
+
+fn log_target(config: &Config) -> Option<Target> {
+    config.access_log.as_ref().map(|log| log.target.clone())
+}
+
+/// What the admin listener tells of the balancer besides what every program does.
+fn tell(cx: &Context<Config>, shared: &Arc<Shared>, served: &CancellationToken) {
+    let facts = Facts {
+        instance: cx.identity.instance.clone(),
+        workers: cx.workers,
+        started: Instant::now(),
+        started_at: SystemTime::now(),
+        draining: cx.shutdown.draining(),
+    };
+    let source = Source::new(Arc::clone(shared), facts);
+    cx.tasks.spawn("stats", until(served, source.clone().run()));
+    cx.admin_routes(admin::routes(source, shared.events.clone()));
+}
+
+async fn watch_certificates(shared: Arc<Shared>) {
+    tls::watch(&shared.tls, &shared.metrics, || Arc::clone(&shared.snapshot.load().config)).await;
+}
+
+/// For each worker its listeners, for every address at least one.
+fn bind(cx: &mut Context<Config>) -> Result<Vec<Vec<(Speaks, TcpListener)>>, Error> {
+    let mut workers: Vec<Vec<_>> = (0..cx.workers.max(1)).map(|_| Vec::new()).collect();
+    let plain = cx.settings.server.listen.clone();
+    let secure = cx.settings.tls.as_ref().map(|tls| tls.listen.clone()).unwrap_or_default();
+    for (kind, speaks, addresses) in [("http", Speaks::Http, plain), ("https", Speaks::Https, secure)] {
+        for (nth, address) in addresses.into_iter().enumerate() {
+            let name = if nth == 0 { kind.to_owned() } else { format!("{kind}-{}", nth + 1) };
+            let group = cx.listen(&name, address, workers.len())?;
+            cx.bound(&name, group[0][0].local_addr()?);
+            for (listeners, more) in workers.iter_mut().zip(group) {
+                listeners.extend(more.into_iter().map(|listener| (speaks, listener)));
+            }
+        }
+    }
+    Ok(workers)
+}
+
+/// What a process waits for before it takes over: a first verdict on every backend. One that is ready to serve with the
+/// first healthy backend alone would send it everything that the process before had spread.
+async fn first_looks(shared: Arc<Shared>, looked: Dependency) {
+    // A pool may have no backends and not get any: nobody waits for those for ever.
+    let _ = tokio::time::timeout(FIRST_LOOKS_WAIT, async {
+        while shared.snapshot.load().pools.iter().any(|pool| pool.entries.is_empty()) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    })
+    .await;
+    let unknown = |pool: &Pool| pool.entries.iter().any(|entry| entry.state == State::Unknown);
+    while shared.snapshot.load().pools.iter().any(unknown) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    looked.reached();
+}
+
+/// Hands new configurations to the roster, which replaces the old one as a whole. Requests that have begun keep the old
+/// one, and so do open connections for their deadlines; nothing is closed.
+async fn reload(mut reloads: Reloads<Config>, shared: Arc<Shared>, log: Orders) {
     loop {
         let new = reloads.next().await;
-        let old = shared.config.load_full();
+        let old = Arc::clone(&shared.snapshot.load().config);
+        let listens = |config: &Config| config.tls.as_ref().map(|tls| tls.listen.clone());
+        if listens(&new) != listens(&old) {
+            warn!("tls.listen changes only with a restart");
+        }
+        if let Some(tls) = &new.tls
+            && let Err(error) = shared.tls.replace(tls, &tls.certificates)
+        {
+            warn!(%error, "certificates kept: the new ones cannot be used");
+        }
         if new.server.listen != old.server.listen || new.server.connections_max != old.server.connections_max
         {
             warn!("server.listen and server.connections_max_per_worker change only with a restart");
         }
-        let sticky = new.sticky.is_some();
-        shared.config.store(Arc::new(new));
-        info!(sticky, "configuration replaced");
+        log.reopen(log_target(&new));
+        if shared.events.send(Event::Reload(Arc::new(new))).await.is_err() {
+            return;
+        }
     }
 }

@@ -3,37 +3,34 @@
 //! A stack per backend: the connection used last is used next, so the others grow old and are closed. No lock, because
 //! no other thread sees them. A connection comes back only when both its request and its answer are over.
 
+mod link;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
-use tracing::debug;
 
+use crate::alarms::Alarms;
 use crate::body::{RequestBody, Upload};
 use crate::config::Upstream;
 use crate::failure::Failure;
+use crate::proxy_protocol::Pair;
 use crate::snapshot::{Lease, Snapshot};
+use link::Link;
+pub(crate) use link::Socket;
 
-/// One connection to a backend.
+/// The connections of one worker that nobody uses at the moment.
 #[derive(Debug)]
-struct Link {
-    sender: SendRequest<RequestBody>,
-    driver: AbortHandle,
-    opened: Instant,
-    idle_since: Instant,
-}
-
-/// The idle connections of one worker.
-#[derive(Debug, Default)]
 pub(crate) struct Upstreams {
     stacks: RefCell<HashMap<u64, Vec<Link>>>,
+    alarms: Rc<Alarms>,
 }
 
 /// A connection in use, with its place in the backend's count. Cut when dropped without being given back.
@@ -48,36 +45,51 @@ pub(crate) struct Loan {
 }
 
 impl Upstreams {
-    /// An idle connection or a new one.
+    pub(crate) fn new(alarms: Rc<Alarms>) -> Self {
+        Self { stacks: RefCell::default(), alarms }
+    }
+
+    /// An idle connection or a new one. With `upstream.send_proxy` it is one of this `client`'s own.
     pub(crate) async fn checkout(
         self: &Rc<Self>,
         lease: Lease,
         limits: &Upstream,
+        client: Option<Pair>,
         fresh: bool,
     ) -> Result<Loan, Failure> {
-        let idle = if fresh { None } else { self.pop(lease.backend.id, limits, Instant::now()) };
+        let client = client.filter(|_| limits.send_proxy.is_some());
+        let idle = if fresh { None } else { self.pop(lease.backend.id, limits, client, Instant::now()) };
         let reused = idle.is_some();
         let link = match idle {
             Some(link) => link,
-            None => connect(&lease, limits.connect_timeout).await?,
+            None => link::connect(&lease, limits, client).await?,
         };
         Ok(Loan { link: Some(link), home: Rc::clone(self), idle_max: limits.idle_max, reused, lease })
     }
 
-    fn pop(&self, backend: u64, limits: &Upstream, now: Instant) -> Option<Link> {
+    /// The one used last that can be used; those above it that no longer can are closed.
+    fn pop(&self, backend: u64, limits: &Upstream, client: Option<Pair>, now: Instant) -> Option<Link> {
         let mut stacks = self.stacks.borrow_mut();
         let stack = stacks.get_mut(&backend)?;
-        stack.retain(|link| is_usable(link, limits, now));
-        // One that just came back may need another turn of its driver until it is ready.
-        let at = stack.iter().rposition(|link| link.sender.is_ready())?;
-        Some(stack.remove(at))
+        let mut at = stack.len();
+        while at > 0 {
+            at -= 1;
+            if !stack[at].is_usable(limits, now) {
+                stack.remove(at);
+            } else if stack[at].is_ready_for(client) {
+                return Some(stack.remove(at));
+            }
+            // One that just came back may need another turn of its driver until it is ready.
+        }
+        None
     }
 
     /// Closes what is too old, and everything of backends that are gone.
-    pub(crate) fn prune(&self, snapshot: &Snapshot, limits: &Upstream, now: Instant) {
+    pub(crate) fn prune(&self, snapshot: &Snapshot, now: Instant) {
         self.stacks.borrow_mut().retain(|id, stack| {
-            stack.retain(|link| is_usable(link, limits, now));
-            snapshot.entries.iter().any(|entry| entry.backend.id == *id)
+            let Some(pool) = snapshot.pool_of(*id) else { return false };
+            stack.retain_mut(|link| link.is_usable(&pool.config.upstream, now));
+            true
         });
     }
 
@@ -90,36 +102,6 @@ impl Upstreams {
     }
 }
 
-fn is_usable(link: &Link, limits: &Upstream, now: Instant) -> bool {
-    !link.sender.is_closed()
-        && now.saturating_duration_since(link.idle_since) < limits.idle_timeout
-        && now.saturating_duration_since(link.opened) < limits.age_max
-}
-
-async fn connect(lease: &Lease, timeout: Duration) -> Result<Link, Failure> {
-    let stream = match tokio::time::timeout(timeout, TcpStream::connect(lease.backend.address)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            return Err(Failure::ConnectRefused);
-        }
-        Ok(Err(error)) => {
-            debug!(backend = %lease.backend.address, %error, "cannot connect");
-            return Err(Failure::ConnectError);
-        }
-        Err(_) => return Err(Failure::ConnectTimeout),
-    };
-    stream.set_nodelay(true).map_err(|_| Failure::ConnectError)?;
-    lease.backend.metrics.connections_opened.inc();
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Failure::ConnectError)?;
-    let driver = tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "backend connection ended");
-        }
-    });
-    let now = Instant::now();
-    Ok(Link { sender, driver: driver.abort_handle(), opened: now, idle_since: now })
-}
-
 /// An attempt that got no answer.
 #[derive(Debug)]
 pub(crate) struct Unanswered {
@@ -127,6 +109,8 @@ pub(crate) struct Unanswered {
     /// The request itself, if not a byte of it was written.
     pub(crate) unwritten: Option<Request<RequestBody>>,
 }
+
+type PolledFrame = Result<Frame<Bytes>, hyper::Error>;
 
 /// How long to wait for an answer's head.
 #[derive(Debug, Clone, Copy)]
@@ -146,33 +130,50 @@ impl Loan {
         patience: Patience,
     ) -> Result<Response<Incoming>, Unanswered> {
         let link = self.link.as_mut().expect("a loan has its connection until it is given back");
-        let mut answer = std::pin::pin!(link.sender.try_send_request(request));
-        loop {
-            let now = Instant::now();
+        let (answer, driver) = link.send(request);
+        let mut answer = std::pin::pin!(answer);
+        let mut alarm = self.home.alarms.alarm();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(answered) = driver.poll_for(cx, |cx| answer.as_mut().poll(cx)) {
+                return Poll::Ready(answered.map_err(|mut error| {
+                    let unwritten = error.take_message();
+                    Unanswered { failure: classify(error.error(), upload), unwritten }
+                }));
+            }
             let due = match upload.finished() {
                 Some(at) => at + patience.header,
                 None => upload.last() + patience.upload,
             };
+            let now = Instant::now();
             if due <= now {
-                return Err(Unanswered { failure: Failure::HeaderTimeout, unwritten: None });
+                return Poll::Ready(Err(Unanswered { failure: Failure::HeaderTimeout, unwritten: None }));
             }
             // While the upload goes on the end of it may bring an earlier deadline.
-            let look = due.min(now + patience.header);
-            tokio::select! {
-                biased;
-                answered = answer.as_mut() => return answered.map_err(|mut error| {
-                    let unwritten = error.take_message();
-                    Unanswered { failure: classify(error.error(), upload), unwritten }
-                }),
-                () = tokio::time::sleep_until(look.into()) => {}
-            }
-        }
+            alarm.set(due.min(now + patience.header), cx);
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Polls for more of the answer's body.
+    pub(crate) fn poll_frame(
+        &mut self,
+        body: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<PolledFrame>> {
+        let link = self.link.as_mut().expect("a loan has its connection until it is given back");
+        link.driver.poll_for(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+    }
+
+    /// This answer is the connection's last.
+    pub(crate) fn use_no_more(&mut self) {
+        self.idle_max = 0;
     }
 
     /// Both request and answer are over: the next request may use the connection.
     pub(crate) fn give_back(mut self) {
         if let Some(mut link) = self.link.take() {
-            link.idle_since = Instant::now();
+            link.rest(Instant::now());
             self.home.push(self.lease.backend.id, link, self.idle_max);
         }
     }
@@ -183,17 +184,9 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
-    fn drop(&mut self) {
-        if let Some(link) = self.link.take() {
-            link.driver.abort();
-        }
-    }
-}
-
 fn classify(error: &hyper::Error, upload: &Upload) -> Failure {
-    if upload.is_broken() {
-        Failure::ClientBody
+    if let Some(failure) = upload.broken() {
+        failure
     } else if error.is_parse() {
         Failure::BadResponse
     } else {

@@ -1,13 +1,16 @@
 //! Refuses requests that two programs could read in two ways, before any of it reaches a backend. No sockets.
 //!
 //! hyper already refuses broken framing: spaces around names, bad or differing lengths, unknown transfer codings, line
-//! folding, control characters. It lets through what is checked here. It has dropped `Content-Length` beside
-//! `Transfer-Encoding` and a fragment before we see the request, so neither can be refused, and neither is forwarded.
+//! folding, control characters. It lets through what is checked here. What it hides from us ([`Facts`]) was seen in the
+//! bytes. HTTP/2 has no lines and no transfer codings; its `:authority` takes the place of `Host` (RFC 9113, 8.3.1).
 
-use http::header::{HOST, HeaderMap, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Uri};
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
+
+use crate::config::Limits;
+use crate::head::Facts;
 
 /// Why a request is not served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -22,21 +25,45 @@ pub(crate) enum Refusal {
     Target,
     #[error("the request target has bytes that must be percent-encoded")]
     TargetBytes,
+    #[error("the request target has a fragment")]
+    Fragment,
+    #[error("the request target is too long")]
+    TargetLength,
+    #[error("a header name has an underscore")]
+    Underscore,
+    #[error("the request body is larger than allowed")]
+    BodyLength,
     #[error("the transfer coding is not exactly chunked")]
     TransferCoding,
+    #[error("a message has either a Content-Length or a Transfer-Encoding")]
+    LengthAndCoding,
+    #[error("a line ends with a line feed alone")]
+    LineEnd,
+    #[error("where this request begins cannot be told")]
+    Unseen,
     #[error("this method is not served")]
     Method,
+    #[error("a method is made of capital letters, digits, hyphens and underscores")]
+    MethodForm,
 }
 
 impl Refusal {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::HostCount,
         Self::HostSyntax,
         Self::HostMismatch,
         Self::Target,
         Self::TargetBytes,
+        Self::Fragment,
+        Self::TargetLength,
+        Self::Underscore,
+        Self::BodyLength,
         Self::TransferCoding,
+        Self::LengthAndCoding,
+        Self::LineEnd,
+        Self::Unseen,
         Self::Method,
+        Self::MethodForm,
     ];
 
     pub(crate) fn kind(self) -> &'static str {
@@ -46,35 +73,88 @@ impl Refusal {
             Self::HostMismatch => "host-mismatch",
             Self::Target => "target",
             Self::TargetBytes => "target-bytes",
+            Self::Fragment => "fragment",
+            Self::TargetLength => "target-length",
+            Self::Underscore => "underscore",
+            Self::BodyLength => "body-length",
             Self::TransferCoding => "transfer-coding",
+            Self::LengthAndCoding => "length-and-coding",
+            Self::LineEnd => "line-end",
+            Self::Unseen => "unseen",
             Self::Method => "method",
+            Self::MethodForm => "method-form",
         }
     }
 
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::TransferCoding | Self::MethodForm => StatusCode::NOT_IMPLEMENTED,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetLength => StatusCode::URI_TOO_LONG,
+            Self::BodyLength => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::BAD_REQUEST,
         }
     }
 }
 
 /// Checks a request head and returns the target in the form that backends get: a path with its query, or an asterisk.
-pub(crate) fn target(request: &Parts) -> Result<PathAndQuery, Refusal> {
-    // Both make sense to a proxy only when it means to serve them: CONNECT opens tunnels, TRACE shows other headers' secrets.
-    if matches!(request.method, Method::CONNECT | Method::TRACE) {
-        return Err(Refusal::Method);
+/// Afterwards there is exactly one `Host`, whatever the version.
+pub(crate) fn target(request: &mut Parts, facts: Facts, limits: &Limits) -> Result<PathAndQuery, Refusal> {
+    bytes(facts)?;
+    method(&request.method)?;
+    if request.version == Version::HTTP_2 {
+        authority_to_host(request)?;
     }
     let host = host(&request.headers)?;
     transfer_coding(&request.headers)?;
+    if !limits.underscores_in_names && request.headers.keys().any(|name| name.as_str().contains('_')) {
+        return Err(Refusal::Underscore);
+    }
     let path = path(&request.uri, &request.method)?;
+    if path.as_str().len() > limits.target_bytes_max {
+        return Err(Refusal::TargetLength);
+    }
     match request.uri.authority() {
         Some(authority) if !same_host(authority, host, request.uri.scheme_str()) => {
             Err(Refusal::HostMismatch)
         }
         _ => Ok(path),
     }
+}
+
+fn bytes(facts: Facts) -> Result<(), Refusal> {
+    match facts {
+        Facts { unseen: true, .. } => Err(Refusal::Unseen),
+        Facts { bare_line_feed: true, .. } => Err(Refusal::LineEnd),
+        Facts { length_and_coding: true, .. } => Err(Refusal::LengthAndCoding),
+        Facts { fragment: true, .. } => Err(Refusal::Fragment),
+        _ => Ok(()),
+    }
+}
+
+fn method(method: &Method) -> Result<(), Refusal> {
+    match *method {
+        Method::GET | Method::HEAD | Method::POST | Method::PUT | Method::DELETE | Method::PATCH => Ok(()),
+        // Both make sense to a proxy only when it means to serve them: CONNECT opens tunnels, TRACE shows other
+        // headers' secrets.
+        Method::CONNECT | Method::TRACE => Err(Refusal::Method),
+        _ => {
+            // Methods differ by case (RFC 9110, 9.1), but some servers take `get` for GET, and rules about GET do not.
+            let plain =
+                |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+            if method.as_str().bytes().all(plain) { Ok(()) } else { Err(Refusal::MethodForm) }
+        }
+    }
+}
+
+/// A request without `:authority` may name its host in `Host` only; with both they must agree, which is checked later.
+fn authority_to_host(request: &mut Parts) -> Result<(), Refusal> {
+    let Some(authority) = request.uri.authority() else { return Ok(()) };
+    if !request.headers.contains_key(HOST) {
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Refusal::HostSyntax)?;
+        request.headers.insert(HOST, host);
+    }
+    Ok(())
 }
 
 fn host(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -113,6 +193,28 @@ fn transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
         _ => Err(Refusal::TransferCoding),
     }
 }
+
+/// Makes sure that the answer of a backend has one reading, and says whether another may follow it on the connection:
+/// `false` where two programs may disagree on its end (RFC 9112, 6.3).
+pub(crate) fn answer(headers: &mut HeaderMap) -> Result<bool, Ambiguous> {
+    if !headers.contains_key(TRANSFER_ENCODING) {
+        // Several that differ were refused by hyper; several that are the same count once.
+        if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
+            && let Some(length) = headers.get(CONTENT_LENGTH).cloned()
+        {
+            headers.insert(CONTENT_LENGTH, length);
+        }
+        return Ok(true);
+    }
+    // Any other coding would stay in the body while the line that names it ends here.
+    transfer_coding(headers).map_err(|_| Ambiguous)?;
+    // With a transfer coding the length was never valid, and without it we would frame by that length.
+    Ok(headers.remove(CONTENT_LENGTH).is_none())
+}
+
+/// An answer that could be read in two ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ambiguous;
 
 fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Refusal> {
     let with_scheme = uri.scheme().is_some();
@@ -154,19 +256,110 @@ mod tests {
     /// `METHOD target | Header: value | ...`; `Host: a` is there unless the text has a `Host`.
     #[track_caller]
     fn check(text: &str, expected: Result<&str, Refusal>) {
+        check_version(Version::HTTP_11, text, expected);
+    }
+
+    /// The same in HTTP/2: nothing is there that the text does not say, and what passes has one `Host`.
+    #[track_caller]
+    fn check_h2(text: &str, expected: Result<&str, Refusal>) {
+        check_version(Version::HTTP_2, text, expected);
+    }
+
+    #[track_caller]
+    fn check_version(version: Version, text: &str, expected: Result<&str, Refusal>) {
         let mut lines = text.split(" | ");
         let (method, uri) = lines.next().unwrap().split_once(' ').unwrap();
-        let mut request = Request::builder().method(method).uri(uri);
-        if !text.contains("Host:") {
+        let mut request = Request::builder().version(version).method(method).uri(uri);
+        if version == Version::HTTP_11 && !text.contains("Host:") {
             request = request.header(HOST, "a");
         }
         for line in lines {
             let (name, value) = line.split_once(": ").unwrap();
             request = request.header(name, value);
         }
-        let (parts, ()) = request.body(()).unwrap().into_parts();
-        let got = target(&parts);
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        let got = target(&mut parts, Facts::default(), &limits(""));
         assert_eq!(got.as_ref().map(PathAndQuery::as_str).map_err(|refusal| *refusal), expected, "{text}");
+        assert!(got.is_err() || parts.headers.get_all(HOST).iter().count() == 1, "{text}");
+    }
+
+    #[test]
+    fn http_2_says_the_host_in_its_authority() {
+        check_h2("GET https://a/x?y", Ok("/x?y"));
+        check_h2("GET https://a/x | Host: a", Ok("/x"));
+        check_h2("GET https://a:443/x | Host: A", Ok("/x"));
+        check_h2("GET /x | Host: a", Ok("/x"));
+        check_h2("GET /x", Err(Refusal::HostCount));
+        check_h2("GET https://a/x | Host: b", Err(Refusal::HostMismatch));
+        check_h2("GET https://a/x | Host: a | Host: a", Err(Refusal::HostCount));
+        check_h2("GET https://u@a/x", Err(Refusal::HostSyntax));
+        check_h2("CONNECT a:443", Err(Refusal::Method));
+    }
+
+    #[test]
+    fn what_the_bytes_said_is_refused() {
+        let clean = Facts::default();
+        for (facts, refusal) in [
+            (Facts { fragment: true, ..clean }, Refusal::Fragment),
+            (Facts { length_and_coding: true, ..clean }, Refusal::LengthAndCoding),
+            (Facts { bare_line_feed: true, ..clean }, Refusal::LineEnd),
+            (Facts::UNSEEN, Refusal::Unseen),
+        ] {
+            let (mut parts, ()) = Request::get("/").header(HOST, "a").body(()).unwrap().into_parts();
+            assert_eq!(target(&mut parts, facts, &limits("")).unwrap_err(), refusal);
+        }
+    }
+
+    #[test]
+    fn methods_are_written_in_capitals() {
+        for method in ["GET", "MKCOL", "M-SEARCH", "VERSION-CONTROL", "X_1"] {
+            check(&format!("{method} /"), Ok("/"));
+        }
+        for method in ["get", "Get", "x!", "G#T", "POST~"] {
+            check(&format!("{method} /"), Err(Refusal::MethodForm));
+        }
+    }
+
+    /// Header lines of an answer; whether another answer may follow, or `None` if it is refused; what is left.
+    #[track_caller]
+    fn check_answer(lines: &[&str], expected: Option<bool>, left: &str) {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let (name, value) = line.split_once(": ").unwrap();
+            headers.append(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        assert_eq!(answer(&mut headers).ok(), expected, "{lines:?}");
+        let lengths: Vec<_> =
+            headers.get_all(CONTENT_LENGTH).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(lengths.join(" "), left, "{lines:?}");
+    }
+
+    #[test]
+    fn an_answer_has_one_framing() {
+        check_answer(&[], Some(true), "");
+        check_answer(&["content-length: 5"], Some(true), "5");
+        check_answer(&["content-length: 5", "content-length: 5"], Some(true), "5");
+        check_answer(&["transfer-encoding: chunked"], Some(true), "");
+        check_answer(&["transfer-encoding: chunked", "content-length: 5"], Some(false), "");
+        check_answer(&["transfer-encoding: gzip, chunked"], None, "");
+        check_answer(&["transfer-encoding: gzip"], None, "");
+    }
+
+    fn limits(text: &str) -> Limits {
+        service_kit::config::parse_text::<crate::Config>("lb", text).unwrap().limits
+    }
+
+    #[test]
+    fn limits_of_a_head() {
+        let limits = limits("limits.target_bytes_max = 256\nlimits.underscores_in_names = false");
+        let refusal = |request: http::request::Builder| {
+            let (mut parts, ()) = request.header(HOST, "a").body(()).unwrap().into_parts();
+            target(&mut parts, Facts::default(), &limits).err()
+        };
+        assert_eq!(refusal(Request::get(format!("/{}", "x".repeat(255)))), None);
+        assert_eq!(refusal(Request::get(format!("/{}", "x".repeat(256)))), Some(Refusal::TargetLength));
+        assert_eq!(refusal(Request::get("/").header("x-y", "z")), None);
+        assert_eq!(refusal(Request::get("/").header("x_y", "z")), Some(Refusal::Underscore));
     }
 
     #[test]
@@ -210,8 +403,7 @@ mod tests {
             check(&format!("GET / | Host: {host}"), Err(Refusal::HostSyntax));
         }
         check("GET / | Host: a | Host: a", Err(Refusal::HostCount));
-        let (parts, ()) = Request::get("/").body(()).unwrap().into_parts();
-        assert_eq!(target(&parts).unwrap_err(), Refusal::HostCount);
+        check("GET / | NoHost: 1", Err(Refusal::HostCount));
     }
 
     #[test]

@@ -4,23 +4,27 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, Entry, HeaderValue, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, Entry, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::Outbound;
-use crate::affinity::Affinity;
+use super::choosing::Choosing;
+use super::spare::Spare;
+use super::{Finish, Outbound};
+use crate::balance::Algorithm;
+use crate::balance::load::Outcome;
 use crate::body::{RequestBody, Upload};
 use crate::config::Config;
-use crate::connection::Progress;
+use crate::connection::{Client, Progress};
+use crate::explain::Trace;
 use crate::failure::Failure;
-use crate::pick::{self, Pick};
+use crate::record::Phase;
 use crate::retry::{self, Attempt, Decision};
 use crate::roster::Event;
-use crate::snapshot::{Lease, Snapshot};
+use crate::snapshot::{Entry as SeenEntry, Lease};
 use crate::upstream::{Loan, Patience};
 use crate::worker::Worker;
 
@@ -34,29 +38,33 @@ enum Content {
 
 /// A request on its way.
 pub(super) struct Call<'a> {
+    client: &'a Client,
     worker: &'a Worker,
     config: &'a Config,
-    snapshot: &'a Snapshot,
+    choosing: Choosing<'a>,
     outbound: Outbound,
-    affinity: Affinity,
     progress: &'a Rc<Progress>,
+    finish: &'a Finish,
     content: Content,
     upload: Rc<Upload>,
     idempotent: bool,
-    tried: Vec<usize>,
     retries: u32,
+    /// When it was looked at last.
+    now: Instant,
     deadline: Instant,
-    /// The client's own backend is well but did not take this request.
-    overflowed: bool,
+    /// The headers once more, while the request might have to be sent again after it was written.
+    spare: Option<Spare<'a>>,
 }
 
 /// An answer, and what it came through.
-pub(super) struct Served {
+pub(super) struct Served<'a> {
     pub(super) response: Response<Incoming>,
     pub(super) loan: Loan,
     pub(super) upload: Rc<Upload>,
-    pub(super) index: usize,
+    /// The backend, as the request saw it.
+    pub(super) entry: &'a SeenEntry,
     pub(super) overflowed: bool,
+    pub(super) trace: Trace,
 }
 
 /// A failed attempt.
@@ -68,35 +76,36 @@ struct Missed {
 
 impl<'a> Call<'a> {
     pub(super) fn new(
-        worker: &'a Worker,
+        client: &'a Client,
         config: &'a Config,
-        snapshot: &'a Snapshot,
+        choosing: Choosing<'a>,
         outbound: Outbound,
-        affinity: Affinity,
-        progress: &'a Rc<Progress>,
+        (progress, finish): (&'a Rc<Progress>, &'a Finish),
+        now: Instant,
     ) -> Self {
-        let now = Instant::now();
+        let worker = &*client.worker;
         worker.budget.borrow_mut().deposit(config.retry.budget);
         Self {
             idempotent: retry::is_idempotent(&outbound.method),
+            client,
             worker,
             config,
-            snapshot,
+            choosing,
             outbound,
-            affinity,
             progress,
+            finish,
             content: Content::Empty,
             upload: Rc::new(Upload::new(now)),
-            tried: Vec::new(),
             retries: 0,
+            now,
             deadline: now + config.retry.total_timeout,
-            overflowed: false,
+            spare: None,
         }
     }
 
     /// Buffers a small body of an idempotent request, so that it can be sent twice; leaves any other to be streamed.
     /// A streamed body is first asked for when its backend is connected: that is also when `100 Continue` goes out.
-    pub(super) async fn take_body(&mut self, body: Incoming) -> Result<(), Failure> {
+    pub(super) async fn take_body(&mut self, body: Incoming, bytes_max: u64) -> Result<(), Failure> {
         // One canonical length: `5, 5` in two lines and `005` were accepted, and others may read them differently.
         if let (Some(bytes), Entry::Occupied(mut length)) =
             (body.size_hint().exact(), self.outbound.headers.entry(CONTENT_LENGTH))
@@ -112,10 +121,14 @@ impl<'a> Call<'a> {
             inner: body,
             upload: Rc::clone(&self.upload),
             progress: Rc::clone(self.progress),
+            left: bytes_max,
         };
         self.content = if self.idempotent && small {
-            let bytes = body.collect().await.map_err(|_| Failure::ClientBody)?.to_bytes();
-            self.deadline = Instant::now() + self.config.retry.total_timeout;
+            let bytes = body.collect().await;
+            let broken = |_| self.upload.broken().unwrap_or(Failure::ClientBody);
+            let bytes = bytes.map_err(broken)?.to_bytes();
+            self.now = Instant::now();
+            self.deadline = self.now + self.config.retry.total_timeout;
             Content::Buffered(bytes)
         } else {
             Content::Stream(Some(body))
@@ -124,16 +137,25 @@ impl<'a> Call<'a> {
     }
 
     /// Tries until somebody answers or nothing is left to try.
-    pub(super) async fn run(mut self) -> Result<Served, Failure> {
+    pub(super) async fn run(mut self) -> Result<Served<'a>, Failure> {
         let mut last = None;
         let mut fresh = false;
         loop {
-            let (index, lease) = self.choose(fresh).map_err(|none| last.unwrap_or(none))?;
+            let mut began = self.now;
+            let (index, lease) = match self.choosing.take(fresh, began) {
+                Ok(chosen) => chosen,
+                Err(lack) => {
+                    self.finish.record().enter(Phase::Queue, began);
+                    let waited = self.choosing.wait(lack, self.deadline).await;
+                    began = Instant::now();
+                    waited.map_err(|none| last.unwrap_or(none))?
+                }
+            };
             let missed = match self.attempt(index, lease, fresh).await {
                 Ok(served) => return Ok(served),
                 Err(missed) => missed,
             };
-            self.blame(index, &missed);
+            self.blame(index, &missed, began);
             match self.decide(&missed) {
                 Decision::GiveUp => return Err(missed.failure),
                 Decision::Elsewhere => fresh = false,
@@ -143,81 +165,78 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// The next backend: the client's own first, then whose turn it is; `again` stays with the one just tried.
-    fn choose(&mut self, again: bool) -> Result<(usize, Lease), Failure> {
-        let max = self.config.upstream.inflight_max;
-        let lease = |index: usize| self.snapshot.entries[index].backend.lease(max);
-        let same = self.tried.last().copied().filter(|_| again);
-        let own = self.affinity.prefer.filter(|_| self.tried.is_empty());
-        if let Some(index) = same.or(own) {
-            if let Some(lease) = lease(index) {
-                self.mark(index);
-                return Ok((index, lease));
-            }
-            self.overflowed = own.is_some();
-        }
-        let mut turn = self.worker.turn.get();
-        let has_room = |index: usize| self.snapshot.entries[index].backend.inflight() < max;
-        let picked = pick::pick(&self.snapshot.tiers(), &mut turn, &self.tried, has_room);
-        self.worker.turn.set(turn);
-        match picked {
-            Pick::One(index) => {
-                if self.snapshot.panics() {
-                    self.worker.shared.metrics.panic_picks.inc();
-                }
-                // Another worker may have taken the last place in between.
-                let lease = lease(index).ok_or(Failure::Overloaded)?;
-                self.mark(index);
-                Ok((index, lease))
-            }
-            Pick::Full => Err(Failure::Overloaded),
-            Pick::Nobody => Err(Failure::NoBackend),
-        }
-    }
-
-    fn mark(&mut self, index: usize) {
-        if !self.tried.contains(&index) {
-            self.tried.push(index);
-        }
-    }
-
-    async fn attempt(&mut self, index: usize, lease: Lease, fresh: bool) -> Result<Served, Missed> {
-        let limits = &self.config.upstream;
+    async fn attempt(&mut self, index: usize, lease: Lease, fresh: bool) -> Result<Served<'a>, Missed> {
+        let pool = self.choosing.pool;
+        let limits = &pool.config.upstream;
         let unwritten = |failure| Missed { failure, written: false, reused: false };
-        let mut loan = self.worker.upstreams.checkout(lease, limits, fresh).await.map_err(unwritten)?;
+        self.finish.asks(&pool.entries[index]);
+        let mut loan = self
+            .worker
+            .upstreams
+            .checkout(lease, limits, self.client.pair, fresh)
+            .await
+            .map_err(unwritten)?;
         let request = self.request();
         let now = Instant::now();
+        self.finish.record().enter(Phase::Header, now);
         let streams = matches!(self.content, Content::Stream(_));
         self.upload.restart(now, matches!(self.content, Content::Empty));
         let patience = Patience { header: self.header_timeout(streams, now), upload: limits.body_timeout };
         match loan.send(request, &self.upload, patience).await {
-            Ok(response) => Ok(Served {
-                response,
-                loan,
-                upload: Rc::clone(&self.upload),
-                index,
-                overflowed: self.overflowed,
-            }),
+            Ok(response) => {
+                let entry = &pool.entries[index];
+                self.answered(entry, &response, now);
+                let choosing = &self.choosing;
+                let (why, attempts, waited) = (choosing.why, choosing.attempts(), choosing.waited);
+                Ok(Served {
+                    response,
+                    loan,
+                    upload: Rc::clone(&self.upload),
+                    entry,
+                    overflowed: choosing.overflowed,
+                    trace: Trace { why, attempts, waited },
+                })
+            }
             Err(unanswered) => {
                 let written = unanswered.unwritten.is_none();
-                if let (Content::Stream(body), Some(request)) = (&mut self.content, unanswered.unwritten) {
-                    *body = Some(request.into_body());
-                }
+                self.take_back(unanswered.unwritten);
                 Err(Missed { failure: unanswered.failure, written, reused: loan.reused })
             }
+        }
+    }
+
+    /// What an answer teaches of its backend's load, in a pool that asks for it.
+    fn answered(&self, entry: &SeenEntry, response: &Response<Incoming>, sent: Instant) {
+        let Algorithm::Ewma(terms) = self.choosing.pool.config.balance.algorithm else { return };
+        // An answer that came before the end of the upload says nothing of how long one takes.
+        let Some(uploaded) = self.upload.finished() else { return };
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(sent.max(uploaded));
+        entry.backend.load.observe(latency, outcome_of(response), terms, now);
+    }
+
+    /// What another attempt needs: the request itself if it was not written, else the copy of its headers.
+    fn take_back(&mut self, unwritten: Option<Request<RequestBody>>) {
+        if let Some(request) = unwritten {
+            let (head, sent) = request.into_parts();
+            self.outbound.headers = head.headers;
+            if let Content::Stream(body) = &mut self.content {
+                *body = Some(sent);
+            }
+        } else if let Some(spare) = &self.spare {
+            self.outbound.headers = spare.to_map();
         }
     }
 
     /// Short while another backend could still be asked; never beyond the total of all attempts. A streamed body may
     /// take its time, so its total begins when it is sent.
     fn header_timeout(&self, streams: bool, now: Instant) -> Duration {
-        let limits = &self.config.upstream;
+        let limits = &self.choosing.pool.config.upstream;
         if streams {
             return limits.header_timeout;
         }
-        let may_go_elsewhere = self.idempotent
-            && self.retries < self.config.retry.retries_max
-            && pick::others(&self.snapshot.tiers(), &self.tried);
+        let may_go_elsewhere =
+            self.idempotent && self.retries < self.config.retry.retries_max && self.choosing.others();
         let timeout = if may_go_elsewhere { limits.try_timeout } else { limits.header_timeout };
         timeout.min(self.deadline.saturating_duration_since(now))
     }
@@ -233,7 +252,10 @@ impl<'a> Call<'a> {
         let mut request = Request::new(body);
         *request.method_mut() = self.outbound.method.clone();
         *request.uri_mut() = self.outbound.uri.clone();
-        *request.headers_mut() = self.outbound.headers.clone();
+        if self.idempotent && self.retries < self.config.retry.retries_max && self.spare.is_none() {
+            self.spare = Some(self.worker.spares.copy(&self.outbound.headers));
+        }
+        *request.headers_mut() = std::mem::take(&mut self.outbound.headers);
         // Without it hyper drops the body of a GET.
         if self.outbound.chunked && matches!(self.content, Content::Stream(_)) {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -243,6 +265,7 @@ impl<'a> Call<'a> {
 
     fn decide(&mut self, missed: &Missed) -> Decision {
         let now = Instant::now();
+        self.now = now;
         let attempt = Attempt {
             failure: missed.failure,
             idempotent: self.idempotent,
@@ -250,7 +273,7 @@ impl<'a> Call<'a> {
             written: missed.written,
             reused: missed.reused,
             retries: self.retries,
-            others: pick::others(&self.snapshot.tiers(), &self.tried),
+            others: self.choosing.others(),
         };
         let decision = retry::decide(&attempt, self.config.retry.retries_max);
         if decision == Decision::GiveUp || now >= self.deadline {
@@ -268,14 +291,21 @@ impl<'a> Call<'a> {
     }
 
     /// Tells the roster, which looks at once; the request does not wait for that.
-    fn blame(&mut self, index: usize, missed: &Missed) {
+    fn blame(&mut self, index: usize, missed: &Missed, began: Instant) {
         if !missed.failure.blames_backend() {
             return;
         }
-        let backend = &self.snapshot.entries[index].backend;
+        let pool = self.choosing.pool;
+        let backend = &pool.entries[index].backend;
         backend.metrics.attempts_failed.inc();
-        // A slow answer moves this request, not the session: probes decide whether the backend is gone.
-        self.overflowed |= missed.failure == Failure::HeaderTimeout && self.affinity.prefer == Some(index);
+        self.choosing.missed(index, missed.failure);
+        if missed.failure == Failure::HeaderTimeout || !missed.reused {
+            self.worker.judge(pool, backend, Err(missed.failure));
+        }
+        if let Algorithm::Ewma(terms) = pool.config.balance.algorithm {
+            let (now, outcome) = (Instant::now(), Outcome::Failed { rest: None });
+            backend.load.observe(now.saturating_duration_since(began), outcome, terms, now);
+        }
         // An old connection may just have been closed for its age. A full queue knows already that something is wrong.
         let counts = !missed.reused && missed.failure != Failure::HeaderTimeout;
         let _ = self.worker.shared.events.try_send(Event::Failed {
@@ -284,4 +314,14 @@ impl<'a> Call<'a> {
             counts,
         });
     }
+}
+
+/// Server errors are failures: an instance that only answers 500 must not look fast. `Retry-After` counts in seconds;
+/// its other form, a date, is for people's caches and is not read.
+fn outcome_of(response: &Response<Incoming>) -> Outcome {
+    if !response.status().is_server_error() {
+        return Outcome::Answered;
+    }
+    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    Outcome::Failed { rest: seconds.map(Duration::from_secs) }
 }

@@ -30,6 +30,16 @@ pub(crate) struct State {
     /// It really stands still.
     still: AtomicBool,
     pub(crate) health: Mutex<&'static str>,
+    /// How long every answer takes, probes aside.
+    pub(crate) delay_ms: AtomicU64,
+    /// Every answer is 500 at once, probes aside.
+    pub(crate) fails: AtomicBool,
+    /// What its health answer says besides.
+    more: Mutex<&'static str>,
+    /// The Host header of every health check.
+    pub(crate) probes: Mutex<Vec<String>>,
+    /// Requests get 502, checks are fine.
+    pub(crate) broken: AtomicBool,
     /// Requests by path, without probes.
     pub(crate) seen: Mutex<BTreeMap<String, u64>>,
     pub(crate) open: AtomicU64,
@@ -103,6 +113,11 @@ impl Backend {
         self.state.frozen.store(false, Ordering::SeqCst);
     }
 
+    /// Members that its health answer has from now on: `,"weight":0`.
+    pub(crate) fn says(&self, more: &'static str) {
+        *self.state.more.lock().unwrap() = more;
+    }
+
     pub(crate) fn health(&self, health: &'static str) {
         *self.state.health.lock().unwrap() = health;
     }
@@ -145,12 +160,29 @@ async fn connection(stream: TcpStream, state: Arc<State>) {
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Content>, io::Error> {
     let path = request.uri().path().to_owned();
     if path == "/readyz" {
+        let host = request.headers()["host"].to_str().unwrap().to_owned();
+        state.probes.lock().unwrap().push(host);
         return Ok(health(&state));
     }
     *state.seen.lock().unwrap().entry(path.clone()).or_default() += 1;
+    if state.fails.load(Ordering::SeqCst) {
+        let name = state.name.as_str();
+        return Ok(Response::builder()
+            .status(500)
+            .header("x-served-by", name)
+            .body(Content::text(String::new()))
+            .unwrap());
+    }
+    let delay = state.delay_ms.load(Ordering::SeqCst);
+    if delay > 0 {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
     let (word, argument) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
     let number = || argument.parse::<u64>().unwrap();
     let mut response = Response::builder().header("x-served-by", &state.name);
+    if state.broken.load(Ordering::SeqCst) {
+        return Ok(response.status(StatusCode::BAD_GATEWAY).body(Content::text(String::new())).unwrap());
+    }
     let content = match word {
         "echo" => Content::text(echo(request).await),
         "size" => Content::Zeros(number(), true),
@@ -173,6 +205,14 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
                 response.header("connection", "x-hop").header("x-hop", "1").header("keep-alive", "timeout=9");
             Content::text("hop".to_owned())
         }
+        "trailers" => {
+            response = response.header("trailer", "x-check");
+            Content::Checked(Some(Bytes::from_static(b"checked")), true)
+        }
+        "unmodified" => {
+            response = response.status(304).header("content-length", "1234").header("etag", "\"1\"");
+            Content::Zeros(1_234, true)
+        }
         "early" => {
             response = response.status(StatusCode::PAYLOAD_TOO_LARGE);
             Content::text("too large".to_owned())
@@ -190,7 +230,8 @@ fn health(state: &State) -> Response<Content> {
     let word = *state.health.lock().unwrap();
     let status = if word == "ready" { 200 } else { 503 };
     let (name, generation) = (&state.name, state.generation.load(Ordering::SeqCst));
-    let text = format!(r#"{{"status":"{word}","instance":"{name}","generation":"{generation:016x}"}}"#);
+    let more = *state.more.lock().unwrap();
+    let text = format!(r#"{{"status":"{word}","instance":"{name}","generation":"{generation:016x}"{more}}}"#);
     Response::builder().status(status).body(Content::text(text)).unwrap()
 }
 
@@ -205,10 +246,10 @@ async fn echo(request: Request<Incoming>) -> String {
         .collect();
     headers.sort();
     lines.extend(headers);
-    let body = body
-        .collect()
-        .await
-        .map_or_else(|_| Bytes::from_static(b"(broken)"), http_body_util::Collected::to_bytes);
+    let body = body.collect().await;
+    let trailers = body.as_ref().ok().and_then(|body| body.trailers().cloned());
+    let body = body.map_or_else(|_| Bytes::from_static(b"(broken)"), http_body_util::Collected::to_bytes);
+    lines.extend(trailers.iter().flatten().map(|(name, value)| format!("trailer {name}: {value:?}")));
     lines.push(format!("body: {}", String::from_utf8_lossy(&body)));
     lines.join("\n")
 }
@@ -228,6 +269,8 @@ enum Content {
     Zeros(u64, bool),
     /// Announces more than it sends; waits some turns, so that what it sends is on its way before it breaks.
     Cut(u64, u8),
+    /// Text, then a trailer.
+    Checked(Option<Bytes>, bool),
 }
 
 impl Content {
@@ -259,6 +302,14 @@ impl Body for Content {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            Self::Checked(text @ Some(_), _) => text.take().map(|text| Ok(Frame::data(text))),
+            Self::Checked(None, false) => None,
+            Self::Checked(None, left) => {
+                *left = false;
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("x-check", "sum".parse().unwrap());
+                Some(Ok(Frame::trailers(trailers)))
+            }
             Self::Cut(left, _) => {
                 let now = usize::try_from(std::mem::take(left)).unwrap();
                 Some(Ok(Frame::data(Bytes::from_static(&BLOCK[..now]))))
@@ -276,6 +327,7 @@ impl Body for Content {
             Self::Zeros(bytes, true) => SizeHint::with_exact(*bytes),
             Self::Zeros(_, false) => SizeHint::default(),
             Self::Cut(bytes, _) => SizeHint::with_exact(bytes + 1_000),
+            Self::Checked(..) => SizeHint::default(),
         }
     }
 }
@@ -297,6 +349,35 @@ pub(crate) async fn canned(answer: &'static [u8]) -> SocketAddr {
                 let _ = stream.shutdown().await;
                 // Reading to the end keeps the kernel from resetting what was just written.
                 while stream.read(&mut head).await.is_ok_and(|read| read > 0) {}
+            });
+        }
+    });
+    address
+}
+
+/// A backend of which every connection, other than those of probes, is given to `handle`, from its first byte.
+pub(crate) async fn custom<H, F>(handle: H) -> SocketAddr
+where
+    H: Fn(TcpStream) -> F + Send + Sync + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let handle = Arc::new(handle);
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let handle = Arc::clone(&handle);
+            tokio::spawn(async move {
+                let mut head = [0; 4_096];
+                let read = stream.peek(&mut head).await.unwrap_or(0);
+                if String::from_utf8_lossy(&head[..read]).contains("GET /readyz") {
+                    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                    let _ = stream.read(&mut head).await;
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+                } else if read > 0 {
+                    handle(stream).await;
+                }
             });
         }
     });

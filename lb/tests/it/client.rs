@@ -32,12 +32,15 @@ impl Answer {
 
     /// The `route` cookie that it sets.
     pub(crate) fn route(&self) -> Option<String> {
-        let line = self
-            .headers
-            .get_all("set-cookie")
-            .iter()
-            .find_map(|line| line.to_str().ok()?.strip_prefix("route="))?;
-        Some(line.split(';').next().unwrap().to_owned())
+        self.cookie("route")
+    }
+
+    /// The value of a cookie that it sets.
+    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
+        let lines = self.headers.get_all("set-cookie").iter();
+        let value =
+            lines.filter_map(|line| line.to_str().ok()?.strip_prefix(name)?.strip_prefix('=')).next()?;
+        Some(value.split(';').next().unwrap().to_owned())
     }
 }
 
@@ -48,7 +51,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(TcpStream::connect(address).await.unwrap()).await
+    }
+
+    pub(crate) async fn over(stream: TcpStream) -> Self {
         let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         Self { sender }
@@ -110,5 +116,6 @@ pub(crate) async fn raw(address: SocketAddr, bytes: &[u8], limit: Duration) -> O
 /// The status of the first answer in some bytes; 0 if there is none.
 pub(crate) fn status_of(answer: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(answer);
-    text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0)
+    let rest = text.strip_prefix("HTTP/1.1 ").or_else(|| text.strip_prefix("HTTP/1.0 "));
+    rest.and_then(|rest| rest.get(..3)?.parse().ok()).unwrap_or(0)
 }

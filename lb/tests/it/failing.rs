@@ -152,7 +152,7 @@ async fn nobody_to_ask_is_a_quick_503() {
     // The floor: it is asked anyway, and that is counted and said.
     assert_eq!(get(lb.http, "/").await.status, 503);
     assert!(lb.metric("lb_panic_picks_total", "").await >= 1.0);
-    assert!(lb.log().contains("no backend is healthy"), "{}", lb.log());
+    assert!(lb.log().contains("too few backends are healthy"), "{}", lb.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,7 +170,11 @@ async fn a_backend_that_never_answers_is_a_504() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_at_its_limit_is_not_asked() {
     let backend = Backend::start("app-1");
-    let lb = Setup::new(&[&backend]).with("upstream.inflight_max_per_backend", "1").start(1).await;
+    let lb = Setup::new(&[&backend])
+        .with("upstream.inflight_max_per_backend", "1")
+        .with("queue.len_max", "0")
+        .start(1)
+        .await;
     let address = lb.http;
     let slow = tokio::spawn(async move { get(address, "/slow/800").await });
     crate::process::eventually("it is busy", || backend.state.seen("/slow/800") == 1).await;
@@ -237,10 +241,14 @@ async fn retries_are_paid_from_a_budget() {
     let (one, two) = (Backend::start("app-1"), Backend::start("app-2"));
     let lb = Setup::new(&[&one, &two])
         .with("health.fall", "1000")
+        // Without it one of the two would be out before the budget is spent, and nobody left to retry on.
+        .with("ejection.errors", "0")
         .with("service.workers", "1")
         .with("retry.budget_percent", "0")
         .with("retry.budget_floor_per_second", "0")
         .with("retry.budget_burst", "3")
+        // With one of them ejected there would be no other to try.
+        .with("ejection.errors", "0")
         .start(2)
         .await;
     for _ in 0..10 {

@@ -101,6 +101,10 @@ async fn refusals(lb: &Lb) {
         ("host with a user", 400, "GET / HTTP/1.1\r\nhost: u@a\r\n\r\n".into()),
         ("another host in the target", 400, "GET http://b/ HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("user in the target", 400, "GET http://u:p@a/ HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("fragment", 400, "GET /a#b HTTP/1.1\r\nhost: a\r\n\r\n".into()),
+        ("length and chunks", 400, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".into()),
+        ("line feed alone", 400, "GET / HTTP/1.1\r\nhost: a\n\r\n".into()),
+        ("lower-case method", 501, "get / HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("raw bytes in the target", 400, "GET /\u{e9} HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("asterisk", 400, "GET * HTTP/1.1\r\nhost: a\r\n\r\n".into()),
         ("bare word", 400, "GET foo HTTP/1.1\r\nhost: a\r\n\r\n".into()),
@@ -126,9 +130,20 @@ async fn refusals(lb: &Lb) {
     for (name, status, bytes) in &cases {
         check(raw(lb.http, bytes.as_bytes(), LIMIT).await, *status, name);
     }
-    // Read as chunked and answered once; what follows the end of the chunks is never a request of its own.
+    // Refused and closed; what follows the end of the chunks is never a request of its own.
     let smuggled = b"POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\n\r\n";
-    check(raw(lb.http, smuggled, LIMIT).await, 200, "length and chunks");
+    check(raw(lb.http, smuggled, LIMIT).await, 400, "request behind length and chunks");
+    // The second request of a connection is looked at as closely as the first, whatever body stands between them.
+    for first in [
+        "GET / HTTP/1.1\r\nhost: a\r\n\r\n",
+        "POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc",
+        "POST /count HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nt: 1\r\n\r\n",
+    ] {
+        let both = format!("{first}GET /smuggled#b HTTP/1.1\r\nhost: a\r\n\r\n");
+        let answer = raw(lb.http, both.as_bytes(), LIMIT).await.expect("a refusal ends the connection");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.starts_with("HTTP/1.1 200 ") && text.contains("HTTP/1.1 400 "), "{first}: {text}");
+    }
     // The balancer answers without reading the body: the rest must not become a request either.
     let unread = b"POST /x HTTP/1.1\r\nhost: a\r\nhost: b\r\ncontent-length: 44\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a\r\nx: abcdefgh\r\n\r\n";
     check(raw(lb.http, unread, LIMIT).await, 400, "request in an unread body");

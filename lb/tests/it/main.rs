@@ -3,14 +3,33 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod authority;
 mod backend;
+mod browser;
 mod client;
+mod load;
+mod peers;
 mod process;
+mod tools;
 
+mod balancing;
 mod discovering;
 mod draining;
 mod failing;
+mod handing_over;
+mod health;
 mod hostile;
+mod http2;
+mod introducing;
+mod limiting;
+mod matrix;
+mod operating;
+mod pools;
 mod proxying;
+mod queueing;
+mod rolling;
+mod secure;
 mod sticking;
 mod streaming;
+mod upgrading;
+mod watching;

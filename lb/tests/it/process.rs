@@ -1,5 +1,6 @@
 //! Starts the balancer, reads its metrics, stops it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -21,9 +22,12 @@ pub(crate) struct Lb {
     folder: TempDir,
     pub(crate) http: SocketAddr,
     pub(crate) admin: SocketAddr,
+    /// Every listener by its name.
+    pub(crate) bound: BTreeMap<String, SocketAddr>,
 }
 
 /// Settings of a test, written over quick ones.
+#[derive(Clone)]
 pub(crate) struct Setup(Vec<(String, String)>);
 
 impl Setup {
@@ -40,6 +44,8 @@ impl Setup {
             .with("health.start_interval_ms", "50")
             .with("service.workers", "2")
             .with("admin.listen", "127.0.0.1:0")
+            // The name that these tests' client calls everybody by.
+            .with("admin.hosts", r#"["fitness.example.com"]"#)
             .with("shutdown.lame_duck_ms", "300")
     }
 
@@ -49,8 +55,7 @@ impl Setup {
     }
 
     pub(crate) fn with(mut self, key: &str, value: &str) -> Self {
-        let (section, key) = key.split_once('.').unwrap();
-        let name = format!("LB_{}__{}", section.to_uppercase(), key.to_uppercase());
+        let name = format!("LB_{}", key.to_uppercase().replace('.', "__"));
         self.0.retain(|(known, _)| *known != name);
         self.0.push((name, value.to_owned()));
         self
@@ -58,14 +63,43 @@ impl Setup {
 
     /// Starts it and waits until it serves; `ready` backends must be up.
     pub(crate) async fn start(self, ready: usize) -> Lb {
-        let lb = self.start_with("").await;
-        lb.wait("backends up", |metrics| sum(metrics, "lb_backend_state", "state=\"up\"") == ready as f64)
-            .await;
+        self.start_ready("", ready).await
+    }
+
+    /// The same with a configuration file.
+    pub(crate) async fn start_ready(self, file: &str, ready: usize) -> Lb {
+        let lb = self.start_with(file).await;
+        lb.up(ready).await;
         lb
+    }
+
+    /// Runs it where it should refuse to start: its exit code and what it said.
+    pub(crate) fn refused(self) -> (Option<i32>, String) {
+        let run =
+            Command::new(env!("CARGO_BIN_EXE_lb")).arg("--check-config").env_clear().envs(self.0).output();
+        let run = run.unwrap();
+        let said = [run.stdout, run.stderr].concat();
+        (run.status.code(), String::from_utf8_lossy(&said).into_owned())
     }
 
     /// Starts it with a configuration file; does not wait for backends.
     pub(crate) async fn start_with(self, file: &str) -> Lb {
+        let mut lb = self.spawn_with(file);
+        let started = Instant::now();
+        let text = loop {
+            match std::fs::read_to_string(lb.folder.path().join("ready.json")) {
+                Ok(text) => break text,
+                Err(_) if started.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(error) => panic!("not ready: {error}\n{}", lb.log()),
+            }
+        };
+        lb.bound = serde_json::from_str(&text).unwrap();
+        (lb.http, lb.admin) = (lb.bound["http"], lb.bound["admin"]);
+        lb
+    }
+
+    /// Starts it and does not wait for anything; its addresses are not known.
+    pub(crate) fn spawn_with(self, file: &str) -> Lb {
         let folder = tempfile::tempdir().unwrap();
         let (config, ready) = (folder.path().join("lb.toml"), folder.path().join("ready.json"));
         std::fs::write(&config, file).unwrap();
@@ -80,19 +114,7 @@ impl Setup {
             .spawn()
             .unwrap();
         let none = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut lb = Lb { child, folder, http: none, admin: none };
-        let started = Instant::now();
-        let text = loop {
-            match std::fs::read_to_string(&ready) {
-                Ok(text) => break text,
-                Err(_) if started.elapsed() < PATIENCE => tokio::time::sleep(Duration::from_millis(10)).await,
-                Err(error) => panic!("not ready: {error}\n{}", lb.log()),
-            }
-        };
-        let bound: serde_json::Value = serde_json::from_str(&text).unwrap();
-        lb.http = bound["http"].as_str().unwrap().parse().unwrap();
-        lb.admin = bound["admin"].as_str().unwrap().parse().unwrap();
-        lb
+        Lb { child, folder, http: none, admin: none, bound: BTreeMap::new() }
     }
 }
 
@@ -130,7 +152,7 @@ impl Lb {
     }
 
     pub(crate) async fn metrics(&self) -> String {
-        client::get(self.admin, "/metrics").await.text()
+        client::send(self.admin, "GET /metrics", &[("host", "localhost")], "").await.text()
     }
 
     /// The sum of the samples of `name` whose labels contain `label`.
@@ -149,6 +171,12 @@ impl Lb {
             assert!(started.elapsed() < PATIENCE, "never: {what}\n{}\n{metrics}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Waits until so many backends are up, in all pools.
+    pub(crate) async fn up(&self, count: usize) {
+        let state = |metrics: &str| sum(metrics, "lb_backend_state", "state=\"up\"");
+        self.wait(&format!("{count} backends up"), |metrics| state(metrics) == count as f64).await;
     }
 
     pub(crate) fn descriptors(&self) -> usize {

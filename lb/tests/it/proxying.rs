@@ -138,16 +138,6 @@ async fn what_belongs_to_one_connection_ends_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgrade_is_passed_on_as_a_plain_request() {
-    let backend = Backend::start("app-1");
-    let lb = Setup::new(&[&backend]).start(1).await;
-    let headers = [("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-version", "13")];
-    let answer = send(lb.http, "GET /echo", &headers, "").await;
-    assert_eq!(answer.status, 200);
-    assert!(!answer.text().contains("upgrade"), "{}", answer.text());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn an_old_client_gets_an_old_answer() {
     let backend = Backend::start("app-1");
     let lb = Setup::new(&[&backend]).start(1).await;
@@ -230,4 +220,49 @@ async fn pipelined_requests_are_answered_in_order() {
     assert_eq!(status_of(&answer), 200);
     let order: Vec<_> = text.split("HTTP/1.1 ").skip(1).map(|part| &part[..3]).collect();
     assert_eq!(order, ["200", "204", "200"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_a_body_keeps_its_length() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let ask = b"GET /unmodified HTTP/1.1\r\nhost: a\r\n\r\nHEAD /size/77 HTTP/1.1\r\nhost: a\r\n\r\nGET /hello HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    let answer = raw(lb.http, ask, Duration::from_secs(5)).await.unwrap();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let parts: Vec<&str> = text.split("\r\n\r\n").collect();
+    let [unmodified, head, whole, body] = parts[..] else { panic!("{text}") };
+    assert!(
+        unmodified.starts_with("HTTP/1.1 304 ") && unmodified.contains("\r\ncontent-length: 1234"),
+        "{text}"
+    );
+    assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("\r\ncontent-length: 77"), "{text}");
+    assert!(whole.starts_with("HTTP/1.1 200 ") && body == "hello", "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_go_both_ways() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let ask = b"GET /trailers HTTP/1.1\r\nhost: a\r\nte: trailers\r\nconnection: te, close\r\n\r\n";
+    let answer = raw(lb.http, ask, Duration::from_secs(5)).await.unwrap();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(
+        text.contains("\r\ntrailer: x-check") && text.ends_with("\r\n0\r\nx-check: sum\r\n\r\n"),
+        "{text}"
+    );
+    let ask = b"POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\nconnection: close\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 6\r\n\r\n";
+    let answer = raw(lb.http, ask, Duration::from_secs(5)).await.unwrap();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(text.ends_with("trailer x-sum: \"6\"\nbody: abc"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hints_before_the_answer_are_not_the_answer() {
+    let backend = canned(
+        b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>\r\n\r\nHTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+    )
+    .await;
+    let lb = Setup::of(&[backend]).start(1).await;
+    let answer = get(lb.http, "/").await;
+    assert_eq!((answer.status.as_u16(), answer.text().as_str(), answer.header("link")), (200, "ok", ""));
 }

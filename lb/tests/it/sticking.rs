@@ -21,13 +21,17 @@ fn ring(one: &str, two: &str) -> String {
 }
 
 /// A ring in a file of its own.
-struct Keys(tempfile::NamedTempFile);
+pub(crate) struct Keys(tempfile::NamedTempFile);
 
 impl Keys {
-    fn new(one: &str, two: &str) -> Self {
+    pub(crate) fn new(one: &str, two: &str) -> Self {
         let keys = Self(tempfile::NamedTempFile::new().unwrap());
         keys.set(one, two);
         keys
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
     }
 
     fn set(&self, one: &str, two: &str) {
@@ -37,7 +41,7 @@ impl Keys {
     async fn start(&self, backends: &[&Backend], ready: usize) -> Lb {
         Setup::new(backends)
             .with("sticky.mode", "cookie")
-            .with("sticky.keys_file", self.0.path().to_str().unwrap())
+            .with("sticky.keys_file", self.path())
             .start(ready)
             .await
     }
@@ -96,7 +100,7 @@ async fn a_slow_answer_moves_the_request_and_not_the_client() {
     let keys = Keys::new("issue", "");
     let lb = Setup::new(&[&one, &two])
         .with("sticky.mode", "cookie")
-        .with("sticky.keys_file", keys.0.path().to_str().unwrap())
+        .with("sticky.keys_file", keys.path())
         .with("upstream.try_timeout_ms", "200")
         .with("health.fall", "1000")
         .start(2)
@@ -154,7 +158,7 @@ async fn the_client_side_scheme_makes_the_cookie_secure() {
     let keys = Keys::new("issue", "");
     let lb = Setup::new(&[&backend])
         .with("sticky.mode", "cookie")
-        .with("sticky.keys_file", keys.0.path().to_str().unwrap())
+        .with("sticky.keys_file", keys.path())
         .with("server.trusted_proxies", r#"["127.0.0.1"]"#)
         .start(1)
         .await;
@@ -187,4 +191,62 @@ async fn keys_rotate_by_reload_without_losing_a_client() {
     let renewed = answer.route().expect("the old key is retired");
     assert_eq!(with_cookie(&lb, &renewed).await.route(), None);
     assert_eq!(lb.metric("lb_cookies_total", "outcome=\"unknown-key\"").await, 1.0);
+}
+
+async fn table(backends: &[&Backend], key: &str) -> Lb {
+    Setup::new(backends)
+        .with("sticky.mode", "table")
+        .with("sticky.table_key", key)
+        .start(backends.len())
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_keeps_clients_until_it_is_lost() {
+    let (one, mut two) = (Backend::start("app-1"), Backend::start("app-2"));
+    let lb = table(&[&one, &two], "cookie").await;
+    let mut answer = get(lb.http, "/").await;
+    while answer.header("x-served-by") != "app-2" {
+        answer = get(lb.http, "/").await;
+    }
+    let line = answer.header("set-cookie");
+    assert!(line.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{line}");
+    let cookie = answer.cookie("route").unwrap();
+    assert_eq!(cookie.len(), 22);
+    for _ in 0..8 {
+        let kept = with_cookie(&lb, &cookie).await;
+        assert_eq!((kept.header("x-served-by"), kept.cookie("route")), ("app-2", None));
+        assert!(kept.text().contains("\ncookie: a=b; sid=c\n"), "{}", kept.text());
+    }
+    // Its backend dies: the entry moves, under the same cookie.
+    two.kill();
+    for _ in 0..3 {
+        let moved = with_cookie(&lb, &cookie).await;
+        assert_eq!((moved.header("x-served-by"), moved.cookie("route")), ("app-1", None));
+    }
+    // Another balancer knows nothing of it and does not adopt it.
+    let other = table(&[&one], "cookie").await;
+    let answer = with_cookie(&other, &cookie).await;
+    assert!(answer.cookie("route").is_some_and(|new| new != cookie));
+    assert_eq!(other.metric("lb_cookies_total", "outcome=\"unknown\"").await, 1.0);
+    other.wait("it is counted", |metrics| sum(metrics, "lb_table_entries", "") == 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_table_knows_clients_by_their_address() {
+    let backends = [Backend::start("app-1"), Backend::start("app-2"), Backend::start("app-3")];
+    let lb = table(&backends.each_ref(), "address").await;
+    let home = get(lb.http, "/").await.header("x-served-by").to_owned();
+    for _ in 0..12 {
+        let answer = get(lb.http, "/").await;
+        assert_eq!((answer.header("x-served-by"), answer.cookie("route")), (home.as_str(), None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn shared_answers_carry_no_table_cookie_either() {
+    let backend = Backend::start("app-1");
+    let lb = table(&[&backend], "cookie").await;
+    assert_eq!(get(lb.http, "/cache/public").await.cookie("route"), None);
+    assert!(get(lb.http, "/cache/private").await.cookie("route").is_some());
 }

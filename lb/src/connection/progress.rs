@@ -1,0 +1,377 @@
+//! What a connection, or one stream of it, waits for and since when. Notes only: whoever watches compares them with the limits.
+
+use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
+
+use crate::config::{ClientDeadlines, Config};
+use crate::head::{Facts, Heads};
+use crate::limits::Pace;
+
+/// Where a connection stands between its client and us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    FirstByte,
+    Header,
+    Busy,
+    KeepAlive,
+}
+
+/// Whose notes they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    /// A connection that carries one request at a time: its reads and writes are the request's.
+    Http1,
+    /// A connection of many streams.
+    Http2,
+    /// One of the many.
+    Stream,
+}
+
+/// What one connection waits for, and since when.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    of: Of,
+    phase: Cell<(Phase, Instant)>,
+    requests: Cell<u64>,
+    /// The client owes us its request's body.
+    body: Cell<Option<Instant>>,
+    /// The backend owes us its answer's body.
+    answer: Cell<Option<Instant>>,
+    /// For how long it may: its pool decides.
+    answer_max: Cell<Duration>,
+    /// The client takes nothing of what we send.
+    write: Cell<Option<Instant>>,
+    /// The request heads among the bytes read.
+    heads: RefCell<Heads>,
+    /// The deadline that ended it.
+    cut: Cell<Option<&'static str>>,
+    /// How fast the client sends its request's body, and takes its answer's.
+    upload: Pace,
+    download: Pace,
+}
+
+/// The names of the deadlines that end connections and streams, and of other reasons to.
+pub(crate) const CUTS: [&str; 11] = [
+    "first-byte",
+    "header",
+    "keep-alive",
+    "request-body",
+    "answer-body",
+    "write",
+    "tunnel",
+    "resets",
+    "proxy-header",
+    "handshake",
+    "tls",
+];
+
+impl Progress {
+    fn new(of: Of, now: Instant, answer_max: Duration) -> Self {
+        let none = || Cell::new(None);
+        Self {
+            of,
+            phase: Cell::new((Phase::FirstByte, now)),
+            requests: Cell::new(0),
+            body: none(),
+            answer: none(),
+            answer_max: Cell::new(answer_max),
+            write: none(),
+            heads: RefCell::new(Heads::new()),
+            cut: Cell::new(None),
+            upload: Pace::default(),
+            download: Pace::default(),
+        }
+    }
+
+    pub(super) fn http1(now: Instant, answer_max: Duration) -> Self {
+        Self::new(Of::Http1, now, answer_max)
+    }
+
+    pub(super) fn http2(now: Instant, answer_max: Duration) -> Self {
+        Self::new(Of::Http2, now, answer_max)
+    }
+
+    /// Of one stream of this connection.
+    pub(super) fn stream(&self, now: Instant) -> Self {
+        Self::new(Of::Stream, now, self.answer_max.get())
+    }
+
+    /// A request's head is complete; returns how many there were on this connection.
+    pub(crate) fn begin(&self, now: Instant) -> u64 {
+        self.phase.set((Phase::Busy, now));
+        self.upload.restart();
+        self.download.restart();
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+
+    /// What the bytes of that request's head said. Asked once for each, in order. HTTP/2 hides nothing of it.
+    pub(crate) fn facts(&self) -> Facts {
+        if self.of == Of::Http1 { self.heads.borrow_mut().take() } else { Facts::default() }
+    }
+
+    /// Its answer is over.
+    pub(crate) fn finish(&self, now: Instant) {
+        // A stream has no other request after it.
+        if self.of != Of::Stream {
+            self.phase.set((Phase::KeepAlive, now));
+        }
+        self.body.set(None);
+        self.answer.set(None);
+        if self.of == Of::Stream {
+            self.write.set(None);
+        }
+    }
+
+    /// A deadline ends it.
+    pub(super) fn cut(&self, deadline: &'static str) {
+        self.cut.set(Some(deadline));
+    }
+
+    /// Which deadline ended it, if one did.
+    pub(crate) fn cut_by(&self) -> Option<&'static str> {
+        self.cut.get()
+    }
+
+    /// No more requests are taken; what the other side has to do about it has the deadline of a head.
+    pub(super) fn closing(&self, now: Instant) {
+        self.phase.set((Phase::Header, now));
+    }
+
+    pub(crate) fn body(&self, waits: bool) {
+        note_paced(&self.body, waits, &self.upload);
+    }
+
+    /// So many bytes of the request's body came.
+    pub(crate) fn received(&self, bytes: usize) {
+        self.upload.moved(bytes);
+    }
+
+    pub(crate) fn answer(&self, waits: bool) {
+        note(&self.answer, waits);
+    }
+
+    /// The pool that answers is known, and with it how long it may be silent.
+    pub(crate) fn answer_within(&self, limit: Duration) {
+        self.answer_max.set(limit);
+    }
+
+    /// So many bytes of an answer were handed over. While the window of a stream's client is full nobody asks for more.
+    pub(crate) fn handed_over(&self, bytes: usize) {
+        self.download.moved(bytes);
+        if self.of == Of::Stream {
+            note(&self.write, true);
+        }
+    }
+
+    /// More of a stream's answer is asked for.
+    pub(crate) fn asked_for(&self) {
+        if self.of == Of::Stream {
+            note_paced(&self.write, false, &self.download);
+        }
+    }
+
+    pub(super) fn has_read(&self, bytes: &[u8]) {
+        if self.of == Of::Http1 {
+            self.heads.borrow_mut().feed(bytes);
+        }
+        match self.phase.get().0 {
+            Phase::FirstByte => self.phase.set((Phase::Header, Instant::now())),
+            // In HTTP/2 a ping is no request: a connection that has nothing else to say is idle.
+            Phase::KeepAlive if self.of == Of::Http1 => self.phase.set((Phase::Header, Instant::now())),
+            _ => {}
+        }
+        if let Some(since) = self.body.get() {
+            let now = Instant::now();
+            self.upload.waited(now.saturating_duration_since(since));
+            self.body.set(Some(now));
+        }
+    }
+
+    pub(super) fn has_written(&self, waits: bool) {
+        note_paced(&self.write, waits, &self.download);
+        if !waits {
+            // While a slow client drains what is buffered, nobody asks the backend for more: not its fault.
+            renew(&self.answer);
+        }
+    }
+
+    /// What was written is on its way, or is not yet: TLS takes bytes before the socket does.
+    pub(super) fn has_flushed(&self, waits: bool) {
+        if waits || self.write.get().is_some() {
+            self.has_written(waits);
+        }
+    }
+
+    /// Which way the client is too slow, if it is.
+    pub(super) fn slow(&self, limits: &ClientDeadlines, now: Instant) -> Option<&'static str> {
+        let waiting = |cell: &Cell<Option<Instant>>| {
+            cell.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+        };
+        if self.phase.get().0 != Phase::Busy || self.of == Of::Http2 {
+            None
+        } else if self.upload.is_slow(limits.upload, waiting(&self.body)) {
+            Some("slow-upload")
+        } else if self.download.is_slow(limits.download, waiting(&self.write)) {
+            Some("slow-download")
+        } else {
+            None
+        }
+    }
+
+    /// The deadline that is nearest, and its name.
+    pub(super) fn due(&self, limits: &ClientDeadlines) -> Option<(Instant, &'static str)> {
+        let (phase, since) = self.phase.get();
+        let phase = match phase {
+            Phase::FirstByte => Some((since + limits.first_byte, "first-byte")),
+            Phase::Header => Some((since + limits.header, "header")),
+            Phase::KeepAlive => Some((since + limits.keep_alive, "keep-alive")),
+            // A connection of many streams has no request of its own.
+            Phase::Busy if self.of == Of::Http2 => None,
+            Phase::Busy => limits.total.map(|total| (since + total, "total")),
+        };
+        let waits = |cell: &Cell<Option<Instant>>, limit, name| cell.get().map(|since| (since + limit, name));
+        [
+            phase,
+            waits(&self.body, limits.body, "request-body"),
+            waits(&self.answer, self.answer_max.get(), "answer-body"),
+            waits(&self.write, limits.write, "write"),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+}
+
+fn note(cell: &Cell<Option<Instant>>, waits: bool) {
+    match (waits, cell.get()) {
+        (true, None) => cell.set(Some(Instant::now())),
+        (false, Some(_)) => cell.set(None),
+        _ => {}
+    }
+}
+
+/// The same; what was waited counts as the client's time.
+fn note_paced(cell: &Cell<Option<Instant>>, waits: bool, pace: &Pace) {
+    match (waits, cell.get()) {
+        (true, None) => cell.set(Some(Instant::now())),
+        (false, Some(since)) => {
+            pace.waited(since.elapsed());
+            cell.set(None);
+        }
+        _ => {}
+    }
+}
+
+fn renew(cell: &Cell<Option<Instant>>) {
+    if cell.get().is_some() {
+        cell.set(Some(Instant::now()));
+    }
+}
+
+/// How often the notes are looked at: a deadline is kept to about a quarter of the shortest.
+pub(super) fn look_every(config: &Config) -> Duration {
+    let limits = &config.server.deadlines;
+    let clients = [limits.first_byte, limits.header, limits.keep_alive, limits.body, limits.write];
+    let answers = config.pools.iter().map(|pool| pool.upstream.body_timeout);
+    let others = limits.total.into_iter().chain([limits.upload.grace]);
+    clients.into_iter().chain(answers).chain(others).min().expect("seven deadlines") / 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::PaceTerms;
+
+    const LIMITS: ClientDeadlines = ClientDeadlines {
+        first_byte: Duration::from_secs(1),
+        header: Duration::from_secs(2),
+        keep_alive: Duration::from_secs(3),
+        body: Duration::from_secs(4),
+        write: Duration::from_secs(5),
+        total: Some(Duration::from_secs(100)),
+        upload: SLOW,
+        download: SLOW,
+    };
+    const SLOW: PaceTerms = PaceTerms { bytes_per_second_min: 1, grace: Duration::from_secs(1_000) };
+
+    /// `r` bytes read, `b` request begins, `f` it is over; `u` the upload, `a` the answer, `w` the writing and `l` the
+    /// flushing wait, in capitals no longer; `h` an answer is handed over, `H` more is asked for.
+    #[track_caller]
+    fn check_of(of: Of, steps: &str, name: Option<&str>) {
+        let progress = Progress::new(of, Instant::now(), Duration::from_secs(6));
+        for step in steps.chars() {
+            match step {
+                'r' => progress.has_read(b"x"),
+                'b' => assert!(progress.begin(Instant::now()) > 0),
+                'f' => progress.finish(Instant::now()),
+                'u' | 'U' => progress.body(step == 'u'),
+                'a' | 'A' => progress.answer(step == 'a'),
+                'l' | 'L' => progress.has_flushed(step == 'l'),
+                'h' => progress.handed_over(1),
+                'H' => progress.asked_for(),
+                _ => progress.has_written(step == 'w'),
+            }
+        }
+        let due = progress.due(&LIMITS);
+        assert_eq!(due.map(|(_, name)| name), name, "{steps}");
+    }
+
+    #[track_caller]
+    fn check(steps: &str, name: Option<&str>) {
+        check_of(Of::Http1, steps, name);
+    }
+
+    #[test]
+    fn each_phase_has_its_deadline() {
+        check("", Some("first-byte"));
+        check("r", Some("header"));
+        check("rb", Some("total"));
+        check("rbf", Some("keep-alive"));
+        check("rbfr", Some("header"));
+    }
+
+    #[test]
+    fn a_request_in_flight_is_cut_only_for_what_is_owed() {
+        check("rbu", Some("request-body"));
+        check("rbuU", Some("total"));
+        check("rba", Some("answer-body"));
+        check("rbaA", Some("total"));
+        check("rbw", Some("write"));
+        check("rbwW", Some("total"));
+        check("rbuaw", Some("request-body"));
+    }
+
+    #[test]
+    fn reading_in_mid_request_is_not_a_new_head() {
+        check("rbr", Some("total"));
+    }
+
+    #[test]
+    fn an_answer_that_is_over_owes_nothing() {
+        check("rbuaf", Some("keep-alive"));
+    }
+
+    #[test]
+    fn what_is_not_flushed_is_not_taken() {
+        check("rbl", Some("write"));
+        check("rblL", Some("total"));
+        check("rbwL", Some("total"));
+        check("rbL", Some("total"));
+    }
+
+    #[test]
+    fn pings_keep_no_connection_open() {
+        check_of(Of::Http2, "r", Some("header"));
+        check_of(Of::Http2, "rbfr", Some("keep-alive"));
+    }
+
+    #[test]
+    fn a_stream_whose_window_is_full_has_a_deadline() {
+        check_of(Of::Stream, "bh", Some("write"));
+        check_of(Of::Stream, "bhHa", Some("answer-body"));
+        check_of(Of::Stream, "bhHaAh", Some("write"));
+        check_of(Of::Stream, "bhf", Some("total"));
+        check("rbh", Some("total"));
+    }
+}
