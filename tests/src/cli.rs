@@ -1,5 +1,6 @@
-//! The `stack` command: starts, shows, heals and ends the whole, puts load on it, and runs drills.
+//! The `stack` command: starts, shows, heals and ends the whole, puts load on it, runs benches and drills.
 
+mod bench;
 mod drill;
 mod load;
 mod report;
@@ -81,6 +82,15 @@ enum Command {
         #[arg(long)]
         on: Option<On>,
     },
+    /// Replaces balancers and apps by new ones, in turn, without losing a request
+    Replace {
+        /// Their names: lb-1 lb-2 app-1
+        #[arg(required = true)]
+        instances: Vec<String>,
+        /// Where; wherever a stack runs when not given
+        #[arg(long)]
+        on: Option<On>,
+    },
     /// Changes the number of apps
     Scale {
         /// App instances
@@ -92,6 +102,8 @@ enum Command {
     },
     /// Sends a fixed rate of requests to the site's name and reports what a visitor would have felt
     Load(load::Arguments),
+    /// Measures one of our programs beside its peers
+    Bench(bench::Arguments),
     /// Lists and runs drills
     #[command(subcommand)]
     Drill(drill::Command),
@@ -138,7 +150,16 @@ async fn run(command: Command) -> Result<ExitCode> {
             stack.ready().await?;
             say(format_args!("{apps} apps"));
         }
+        Command::Replace { instances, on } => {
+            let stack = running(on).await?;
+            for instance in instances {
+                let started = Instant::now();
+                stack.replace(&instance).await?;
+                say(format_args!("{instance} replaced after {:.1} s", started.elapsed().as_secs_f64()));
+            }
+        }
         Command::Load(arguments) => load::run(&running(arguments.on).await?, arguments).await?,
+        Command::Bench(arguments) => return bench::run(arguments).await,
         Command::Drill(command) => return drill::run(command).await,
         Command::Secrets { folder, group } => {
             let made = secrets::fill(&folder, group)?;

@@ -21,7 +21,7 @@ use crate::layout;
 use crate::lease::{self, Lease};
 use crate::platform::{Endpoints, Fault, Instance, Platform};
 use crate::ports;
-use crate::topology::{self, SITE, Sessions, Sticky, Topology};
+use crate::topology::{self, SITE, Sessions, Sticky, Tier, Topology};
 
 use container::Container;
 use networks::{NETWORKS, configured_networks, test_networks};
@@ -29,13 +29,18 @@ use networks::{NETWORKS, configured_networks, test_networks};
 /// For one command of the engine; a first start of twelve containers takes most of it on a busy machine.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
 
+/// What a program of ours may take to drain: its lame-duck time and its drain deadline, and a little.
+const DRAIN_SECONDS: &str = "20";
+
 /// The published ports: variable, and what it is when not set.
-const PUBLISHED: [(&str, u16); 5] = [
+const PUBLISHED: [(&str, u16); 7] = [
     ("SCALEOUT_DNS_PORT", 1053),
     ("SCALEOUT_LB1_PORT", 8080),
     ("SCALEOUT_LB2_PORT", 8081),
     ("SCALEOUT_LB1_STATS_PORT", 8404),
     ("SCALEOUT_LB2_STATS_PORT", 8405),
+    ("SCALEOUT_LB1_TLS_PORT", 8443),
+    ("SCALEOUT_LB2_TLS_PORT", 8444),
 ];
 
 /// Whether an engine answers.
@@ -257,12 +262,11 @@ impl Platform for Docker {
             dns: host(2, 53),
             site_port: 80,
             lbs: (1..=self.topology_now().lbs).map(|n| host(10 + n, 80)).collect(),
+            secure_lbs: (1..=self.topology_now().lbs).map(|n| host(10 + n, 443)).collect(),
             published_dns: published.then(|| published_address(PUBLISHED[0])),
-            published_lbs: if published {
-                PUBLISHED[1..3].iter().copied().map(published_address).collect()
-            } else {
-                Vec::new()
-            },
+            published_lbs: published_addresses(&PUBLISHED[1..3], published),
+            published_secure_lbs: published_addresses(&PUBLISHED[5..7], published),
+            stats: published_addresses(&PUBLISHED[3..5], published),
         }
     }
 
@@ -301,6 +305,23 @@ impl Platform for Docker {
         Box::pin(async move {
             let id = self.container(instance).await?.id;
             self.docker(&["start", &id]).await.map(drop)
+        })
+    }
+
+    fn replace<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            let container = self.container(instance).await?;
+            match container.tier() {
+                // Compose stops the old one first (its grace period is the drain), and the new one gets its address.
+                Tier::Lb => {
+                    let arguments = ["up", "-d", "--no-build", "--no-deps", "--force-recreate", "--timeout"];
+                    self.compose(&[&arguments[..], &[DRAIN_SECONDS, instance]].concat()).await.map(drop)
+                }
+                Tier::App => {
+                    self.docker(&["restart", "--time", DRAIN_SECONDS, &container.id]).await.map(drop)
+                }
+                tier => bail!("{instance} is a {}: only balancers and apps are replaced", tier.as_str()),
+            }
         })
     }
 
@@ -353,6 +374,10 @@ impl Drop for Docker {
             eprintln!("stack {}: {error:#}", self.project);
         }
     }
+}
+
+fn published_addresses(of: &[(&str, u16)], published: bool) -> Vec<SocketAddr> {
+    of.iter().filter(|_| published).copied().map(published_address).collect()
 }
 
 fn published_address((variable, default): (&str, u16)) -> SocketAddr {

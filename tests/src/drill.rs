@@ -4,20 +4,35 @@
 pub mod history;
 pub mod report;
 
+mod answers;
+mod capacity;
+mod cheap_machines;
+mod drain;
+mod forged_cookie;
+mod hybrid;
+mod judgement;
 mod kill_app;
 mod kill_primary;
+mod least_busy;
+mod peer;
 mod scale_out;
+mod skew;
+mod sticky_death;
+mod sticky_table;
+mod sticky_uneven;
+mod vertical;
 mod visitors;
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures_util::future::LocalBoxFuture;
 
 use crate::load::{ClientKind, Mix, Plan, RequestSpec};
 use crate::stack::{Place, Stack};
 use crate::topology::SITE;
 
+use judgement::Named;
 use report::Story;
 
 /// How a drill is to run.
@@ -31,6 +46,8 @@ pub struct Settings {
     pub seed: u64,
 }
 
+type Run = fn(Settings) -> LocalBoxFuture<'static, Result<Story>>;
+
 /// One drill of the registry.
 #[derive(Debug, Clone, Copy)]
 pub struct Drill {
@@ -38,25 +55,51 @@ pub struct Drill {
     pub name: &'static str,
     /// The claim, in one line.
     pub about: &'static str,
-    run: fn(Settings) -> LocalBoxFuture<'static, Result<Story>>,
+    /// Where it can run.
+    pub runs: Runs,
+    run: Run,
+}
+
+/// Where a drill can run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Runs {
+    /// As processes and in containers.
+    Everywhere,
+    /// As processes only: it changes more than the containers can be told.
+    Natively,
 }
 
 impl Drill {
+    const fn new(named: &Named, runs: Runs, run: Run) -> Self {
+        Self { name: named.name, about: named.claim, runs, run }
+    }
+
     /// Runs it from start to clean-up.
     pub async fn run(&self, settings: Settings) -> Result<Story> {
+        ensure!(
+            self.runs == Runs::Everywhere || settings.place == Place::Native,
+            "drill {} runs natively only; add: --on native",
+            self.name
+        );
         (self.run)(settings).await.with_context(|| format!("drill {}", self.name))
     }
 }
 
 /// Every drill, in the order of the list.
-pub const ALL: [Drill; 3] = [
-    Drill { name: "kill-app", about: kill_app::CLAIM, run: |settings| Box::pin(kill_app::run(settings)) },
-    Drill { name: "scale-out", about: scale_out::CLAIM, run: |settings| Box::pin(scale_out::run(settings)) },
-    Drill {
-        name: "kill-primary",
-        about: kill_primary::CLAIM,
-        run: |settings| Box::pin(kill_primary::run(settings)),
-    },
+pub const ALL: [Drill; 13] = [
+    Drill::new(&kill_app::NAMED, Runs::Everywhere, |settings| Box::pin(kill_app::run(settings))),
+    Drill::new(&scale_out::NAMED, Runs::Everywhere, |settings| Box::pin(scale_out::run(settings))),
+    Drill::new(&kill_primary::NAMED, Runs::Everywhere, |settings| Box::pin(kill_primary::run(settings))),
+    Drill::new(&sticky_death::NAMED, Runs::Natively, |settings| Box::pin(sticky_death::run(settings))),
+    Drill::new(&sticky_table::NAMED, Runs::Natively, |settings| Box::pin(sticky_table::run(settings))),
+    Drill::new(&sticky_uneven::NAMED, Runs::Natively, |settings| Box::pin(sticky_uneven::run(settings))),
+    Drill::new(&hybrid::NAMED, Runs::Natively, |settings| Box::pin(hybrid::run(settings))),
+    Drill::new(&forged_cookie::NAMED, Runs::Natively, |settings| Box::pin(forged_cookie::run(settings))),
+    Drill::new(&least_busy::NAMED, Runs::Natively, |settings| Box::pin(least_busy::run(settings))),
+    Drill::new(&skew::NAMED, Runs::Natively, |settings| Box::pin(skew::run(settings))),
+    Drill::new(&drain::NAMED, Runs::Natively, |settings| Box::pin(drain::run(settings))),
+    Drill::new(&vertical::NAMED, Runs::Natively, |settings| Box::pin(vertical::run(settings))),
+    Drill::new(&cheap_machines::NAMED, Runs::Natively, |settings| Box::pin(cheap_machines::run(settings))),
 ];
 
 /// The drill of this name.

@@ -10,12 +10,14 @@ pub mod secrets;
 pub mod topology;
 
 // Running it.
+pub mod cpu_limit;
 pub mod docker;
 pub mod eventually;
 pub mod native;
 pub mod platform;
 pub mod ports;
 pub mod process;
+pub mod servers_root;
 
 // Using it.
 pub mod journey;
@@ -29,6 +31,7 @@ pub mod http_client;
 pub mod load;
 
 // Experiments.
+pub mod bench;
 pub mod drill;
 
 // The command.

@@ -133,7 +133,7 @@ impl Native {
         native.preflight()?;
         // Left by a run that was killed: its lease was free.
         let _ = fs::remove_dir_all(&native.home.folder);
-        for part in ["zones", "ready", "logs"] {
+        for part in ["zones", "ready", "logs", "handover"] {
             let folder = native.home.folder(part);
             fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         }
@@ -151,7 +151,9 @@ impl Native {
             (network.etcd(), "etcd".to_owned()),
             (network.etcd_peer(), "etcd".to_owned()),
         ];
-        wanted.extend((1..=topology.lbs).map(|n| (network.lb(n), format!("lb-{n}"))));
+        for n in 1..=topology.lbs {
+            wanted.extend([network.lb(n), network.secure_lb(n)].map(|address| (address, format!("lb-{n}"))));
+        }
         wanted.extend((1..=topology.apps).map(|n| (network.app(n), format!("app-{n}"))));
         for n in 1..=DATABASES {
             wanted
@@ -298,6 +300,34 @@ impl Native {
         self.save()
     }
 
+    /// The successor finds the running one by itself, at the socket that both have in their settings.
+    async fn hand_over(&self, name: &str) -> Result<()> {
+        let old = self.process(name)?;
+        let new = Process::spawn(old.spec.clone())?;
+        // First in the list: from now on the name means the new one.
+        self.record().processes.insert(0, new.clone());
+        self.save()?;
+        if let Err(error) = new.ready().await {
+            let _ = new.signal(Signal::SIGKILL);
+            self.forget(&new)?;
+            return Err(error.context(format!("{name} was not replaced and serves on")));
+        }
+        old.gone(DRAIN_DEADLINE).await?;
+        self.forget(&old)
+    }
+
+    fn forget(&self, process: &Process) -> Result<()> {
+        self.record().processes.retain(|it| it.identity != process.identity);
+        self.save()
+    }
+
+    async fn drain_and_start(&self, name: &str) -> Result<()> {
+        let process = self.process(name)?;
+        process.signal(Signal::SIGTERM)?;
+        process.gone(DRAIN_DEADLINE).await?;
+        self.restart(name).await
+    }
+
     async fn restart_tiers(&self, topology: Topology) -> Result<()> {
         let front = |it: &Process| matches!(Tier::of(&it.spec.name), Tier::App | Tier::Lb);
         let old: Vec<Process> = self.record().processes.iter().filter(|it| front(it)).cloned().collect();
@@ -377,8 +407,11 @@ impl Platform for Native {
             dns: self.network.dns(),
             site_port: self.network.lb(1).port(),
             lbs: (1..=lbs).map(|n| self.network.lb(n)).collect(),
+            secure_lbs: (1..=lbs).map(|n| self.network.secure_lb(n)).collect(),
             published_dns,
             published_lbs: Vec::new(),
+            published_secure_lbs: Vec::new(),
+            stats: (1..=lbs).map(|n| self.network.admin(self.network.lb(n))).collect(),
         }
     }
 
@@ -425,6 +458,16 @@ impl Platform for Native {
                 *entry = new;
             }
             self.save()
+        })
+    }
+
+    fn replace<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async move {
+            match Tier::of(instance) {
+                Tier::Lb => self.hand_over(instance).await,
+                Tier::App => self.drain_and_start(instance).await,
+                tier => bail!("{instance} is a {}: only balancers and apps are replaced", tier.as_str()),
+            }
         })
     }
 

@@ -63,10 +63,16 @@ pub struct Endpoints {
     pub site_port: u16,
     /// The balancers, in order.
     pub lbs: Vec<SocketAddr>,
+    /// Where they speak TLS.
+    pub secure_lbs: Vec<SocketAddr>,
     /// The name server on 127.0.0.1, for people.
     pub published_dns: Option<SocketAddr>,
     /// The balancers on 127.0.0.1, for people.
     pub published_lbs: Vec<SocketAddr>,
+    /// Where they speak TLS on 127.0.0.1.
+    pub published_secure_lbs: Vec<SocketAddr>,
+    /// The balancers' admin listeners with their stats pages, where this host can reach them, for people.
+    pub stats: Vec<SocketAddr>,
 }
 
 /// A place that runs stacks.
@@ -91,6 +97,10 @@ pub trait Platform: fmt::Debug + Send + Sync {
 
     /// Starts an instance that is dead, as it was; does not wait for it to be useful.
     fn restart<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<()>>;
+
+    /// Replaces a running balancer or app by a new one and loses no request: natively a balancer hands its sockets over to
+    /// its successor; apps, and everything in containers, drain and are started again. Returns when the old one is gone.
+    fn replace<'a>(&'a self, instance: &'a str) -> BoxFuture<'a, Result<()>>;
 
     /// Changes the number of apps; the balancers find out by themselves. Removed ones are drained.
     fn scale_apps(&self, apps: u8) -> BoxFuture<'_, Result<()>>;

@@ -1,7 +1,7 @@
 //! Processes that the harness started, and only those: spawned with a log file, named by pid and start time, signalled
 //! after both were checked. A pid alone may by now be somebody else's.
 
-mod identity;
+pub(crate) mod identity;
 mod spawner;
 
 use std::collections::BTreeMap;

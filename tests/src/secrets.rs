@@ -1,4 +1,5 @@
-//! The secrets of one stack: random passwords and key rings, made once into a folder that nothing of git ever sees.
+//! The secrets of one stack: random passwords, a token, certificates and key rings, made once into a folder that nothing of git
+//! ever sees.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::Write as _;
@@ -8,6 +9,12 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    KeyUsagePurpose,
+};
+
+use crate::topology::SITE;
 
 /// One password a file, without a line end.
 pub const PASSWORDS: [&str; 6] = [
@@ -20,6 +27,19 @@ pub const PASSWORDS: [&str; 6] = [
 ];
 /// One key ring a file.
 pub const KEY_RINGS: [&str; 2] = ["sticky", "signing"];
+
+/// What changes at an admin listener must carry; one for all programs of a stack.
+pub const ADMIN_TOKEN: &str = "admin.token";
+/// The site's key, its certificate and the authority that signed it, in one file, so that they always belong together.
+pub const SITE_CERTIFICATE: &str = "site.pem";
+/// The authority alone, for clients: `curl --cacert`. Its key was thrown away, so it never signs anything else.
+pub const AUTHORITY: &str = "ca.crt";
+/// Names and addresses under which a stack's balancers are reached. Other addresses differ from stack to stack: there clients
+/// use names.
+const SITE_NAMES: [&str; 7] =
+    [SITE, "*.fitness.example.com", "localhost", "lb-1", "lb-2", "127.0.0.1", "::1"];
+/// Longer, and Apple's clients refuse certificates of private authorities too.
+const CERTIFICATE_DAYS: i64 = 820;
 
 /// 192 bits, in hex: safe in connection strings, in shells and in configuration files.
 const PASSWORD_BYTES: usize = 24;
@@ -40,12 +60,20 @@ pub fn fill(folder: &Path, group: Option<u32>) -> Result<Vec<String>> {
     let mut made = Vec::new();
     for name in PASSWORDS {
         write_once(folder, &format!("{name}.password"), group, &mut made, || {
-            hex(&random::<PASSWORD_BYTES>())
+            Ok(hex(&random::<PASSWORD_BYTES>()))
         })?;
     }
+    write_once(folder, ADMIN_TOKEN, group, &mut made, || Ok(hex(&random::<PASSWORD_BYTES>())))?;
     for name in KEY_RINGS {
-        write_once(folder, &format!("{name}.keys.toml"), group, &mut made, key_ring)?;
+        write_once(folder, &format!("{name}.keys.toml"), group, &mut made, || Ok(key_ring()))?;
     }
+    write_once(folder, SITE_CERTIFICATE, group, &mut made, site_certificate)?;
+    // Read back: of two runs at the same time only one has made the certificate.
+    write_once(folder, AUTHORITY, group, &mut made, || {
+        let text = fs::read_to_string(folder.join(SITE_CERTIFICATE))?;
+        let last = text.rfind("-----BEGIN CERTIFICATE-----").context("site.pem has no certificate")?;
+        Ok(text[last..].to_owned())
+    })?;
     Ok(made)
 }
 
@@ -56,7 +84,7 @@ fn write_once(
     name: &str,
     group: Option<u32>,
     made: &mut Vec<String>,
-    content: impl Fn() -> String,
+    content: impl Fn() -> Result<String>,
 ) -> Result<()> {
     let path = folder.join(name);
     if path.exists() {
@@ -68,7 +96,7 @@ fn write_once(
     if let Some(group) = group {
         chown(&part, None, Some(group)).with_context(|| format!("group {group} for {name}"))?;
     }
-    file.write_all(content().as_bytes())?;
+    file.write_all(content()?.as_bytes())?;
     file.sync_all()?;
     match fs::hard_link(&part, &path) {
         Ok(()) => made.push(name.to_owned()),
@@ -82,6 +110,29 @@ fn write_once(
 fn key_ring() -> String {
     let secret = STANDARD.encode(random::<32>());
     format!("[[key]]\nid = 1\nstate = \"issue\"\nsecret = \"{secret}\"\n")
+}
+
+fn site_certificate() -> Result<String> {
+    let now = time::OffsetDateTime::now_utc();
+    let valid = |params: &mut CertificateParams| {
+        // Clocks differ.
+        params.not_before = now - time::Duration::days(1);
+        params.not_after = now + time::Duration::days(CERTIFICATE_DAYS);
+    };
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.distinguished_name.push(DnType::CommonName, "scaleout development CA");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    valid(&mut authority);
+    let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
+    let mut site = CertificateParams::new(SITE_NAMES.map(str::to_owned))?;
+    site.distinguished_name.push(DnType::CommonName, SITE);
+    site.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    site.use_authority_key_identifier_extension = true;
+    valid(&mut site);
+    let key = KeyPair::generate()?;
+    let certificate = site.signed_by(&key, &issuer)?;
+    Ok(format!("{}{}{}", key.serialize_pem(), certificate.pem(), issuer.pem()))
 }
 
 fn random<const N: usize>() -> [u8; N] {
@@ -104,10 +155,12 @@ pub fn password(folder: &Path, name: &str) -> Result<String> {
 mod tests {
     use super::*;
 
+    const FILES: usize = PASSWORDS.len() + KEY_RINGS.len() + 3;
+
     #[test]
     fn a_second_run_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(fill(folder.path(), None).unwrap().len(), PASSWORDS.len() + KEY_RINGS.len());
+        assert_eq!(fill(folder.path(), None).unwrap().len(), FILES);
         let before = password(folder.path(), "postgres-app").unwrap();
         assert_eq!(fill(folder.path(), None).unwrap(), Vec::<String>::new());
         assert_eq!(password(folder.path(), "postgres-app").unwrap(), before);
@@ -126,10 +179,25 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fill(folder.path(), None).unwrap();
         let entries: Vec<_> = fs::read_dir(folder.path()).unwrap().map(Result::unwrap).collect();
-        assert_eq!(entries.len(), PASSWORDS.len() + KEY_RINGS.len());
+        assert_eq!(entries.len(), FILES);
         for entry in entries {
             assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o440, "{entry:?}");
         }
+    }
+
+    #[test]
+    fn the_authority_is_that_of_the_site() {
+        let folder = tempfile::tempdir().unwrap();
+        fill(folder.path(), None).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        let site = read(SITE_CERTIFICATE);
+        assert_eq!(site.matches("-----BEGIN CERTIFICATE-----").count(), 2);
+        assert!(site.starts_with("-----BEGIN PRIVATE KEY-----"));
+        let authority = read(AUTHORITY);
+        assert!(site.ends_with(&authority) && !authority.contains("PRIVATE"));
+        fs::remove_file(folder.path().join(AUTHORITY)).unwrap();
+        assert_eq!(fill(folder.path(), None).unwrap(), [AUTHORITY]);
+        assert_eq!(read(AUTHORITY), authority);
     }
 
     #[test]

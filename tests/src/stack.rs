@@ -13,7 +13,7 @@ use crate::http_client::HttpClient;
 use crate::journey;
 use crate::native::{Native, StartOrder};
 use crate::platform::{Endpoints, Fault, Instance, Platform, State};
-use crate::topology::{SITE, Sessions, Sticky, Tier, Topology};
+use crate::topology::{Override, SITE, Sessions, Sticky, Tier, Topology};
 
 /// From the last process started to the first complete journey of a client.
 const READY_DEADLINE: Duration = Duration::from_secs(60);
@@ -63,6 +63,13 @@ impl StackBuilder {
     #[must_use]
     pub fn sticky(mut self, sticky: Sticky) -> Self {
         self.topology.sticky = sticky;
+        self
+    }
+
+    /// Single keys of the configurations; natively only.
+    #[must_use]
+    pub fn overrides(mut self, overrides: &'static [Override]) -> Self {
+        self.topology.overrides = overrides;
         self
     }
 
@@ -249,6 +256,13 @@ impl Stack {
             .to_owned())
     }
 
+    /// Where an instance is reached, at this port.
+    pub async fn address(&self, instance: &str, port: u16) -> Result<SocketAddr> {
+        let found = self.platform.instances().await?.into_iter().find(|it| it.name == instance);
+        let ip = found.and_then(|it| it.address).with_context(|| format!("no address of {instance}"))?;
+        Ok(SocketAddr::new(ip, port))
+    }
+
     /// An instance by name, with what can be done to it.
     pub fn instance(&self, name: impl Into<String>) -> Handle<'_> {
         Handle { stack: self, name: name.into() }
@@ -267,6 +281,15 @@ impl Stack {
     /// Changes the number of apps.
     pub async fn scale_apps(&self, apps: u8) -> Result<()> {
         self.platform.scale_apps(apps).await
+    }
+
+    /// Makes the apps and the balancers what `topology` says and waits until all of it works; nothing when they are that.
+    pub async fn with(&self, topology: Topology) -> Result<()> {
+        if self.platform.topology() != topology {
+            self.platform.reconfigure(topology).await?;
+            self.ready().await?;
+        }
+        Ok(())
     }
 
     /// A client of balancer `n` (from 1) that keeps its cookies.
@@ -304,14 +327,17 @@ impl Stack {
         Ok(restarted)
     }
 
+    /// Replaces a running balancer or app without losing a request, and waits for the whole stack.
+    pub async fn replace(&self, instance: &str) -> Result<()> {
+        self.platform.replace(instance).await.with_context(|| format!("replacing {instance}"))?;
+        self.whole(HEAL_DEADLINE).await
+    }
+
     /// A sum over one metric's samples on an instance's admin listener, those whose labels contain `label`.
     pub async fn scrape(&self, instance: &str, metric: &str, label: &str) -> Result<f64> {
-        let found = self.platform.instances().await?.into_iter().find(|it| it.name == instance);
-        let found = found.with_context(|| format!("no instance {instance}"))?;
-        let (Some(ip), Some(port)) = (found.address, admin_port(found.tier)) else {
-            bail!("{instance} has no admin listener");
-        };
-        let text = HttpClient::new(SocketAddr::new(ip, port)).get("/metrics").await?.text();
+        let port =
+            admin_port(Tier::of(instance)).with_context(|| format!("{instance} has no admin listener"))?;
+        let text = HttpClient::new(self.address(instance, port).await?).get("/metrics").await?.text();
         Ok(sum_samples(&text, metric, label))
     }
 

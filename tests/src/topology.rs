@@ -25,6 +25,8 @@ pub enum Sessions {
 pub enum Sticky {
     /// By a sealed cookie.
     On,
+    /// By a table in each balancer's memory.
+    Table,
     /// Not at all.
     Off,
 }
@@ -96,11 +98,38 @@ pub struct Topology {
     pub sessions: Sessions,
     /// Whether balancers keep a client on one app.
     pub sticky: Sticky,
+    /// What a drill changes beside that, natively only; the others come after the switches above and win. Never in a state
+    /// file: a stack that outlives its command has none.
+    #[serde(skip)]
+    pub overrides: &'static [Override],
 }
 
 impl Default for Topology {
     fn default() -> Self {
-        Self { apps: 3, lbs: 2, sessions: Sessions::Redis, sticky: Sticky::Off }
+        Self { apps: 3, lbs: 2, sessions: Sessions::Redis, sticky: Sticky::Off, overrides: &[] }
+    }
+}
+
+/// One key of one of our programs' configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Override {
+    /// A program, for all of its instances (`lb`), or one instance (`lb-2`).
+    pub whose: &'static str,
+    /// As in the environment, without the program: `STICKY__MODE`.
+    pub key: &'static str,
+    /// Its value; `{net}` becomes the first three numbers of the stack's addresses, `{secrets}` its folder of secrets.
+    pub value: &'static str,
+}
+
+impl Override {
+    /// Changes `key` of `whose` to `value`.
+    pub const fn new(whose: &'static str, key: &'static str, value: &'static str) -> Self {
+        Self { whose, key, value }
+    }
+
+    /// Whether it is for this instance (`lb-2`) of this program (`lb`).
+    pub(crate) fn is_for(&self, program: &str, instance: &str) -> bool {
+        self.whose == program || self.whose == instance
     }
 }
 
@@ -116,6 +145,12 @@ impl Network {
         SocketAddr::new(lease::address(self.0, host).into(), port)
     }
 
+    /// The first three numbers of all its addresses.
+    pub fn prefix(self) -> String {
+        let [a, b, c, _] = lease::address(self.0, 0).octets();
+        format!("{a}.{b}.{c}")
+    }
+
     /// Where the name server answers.
     pub fn dns(self) -> SocketAddr {
         self.host(2, 1053)
@@ -124,6 +159,11 @@ impl Network {
     /// Balancer `n`, from 1.
     pub fn lb(self, n: u8) -> SocketAddr {
         self.host(10 + n, 8080)
+    }
+
+    /// Its port for TLS.
+    pub fn secure_lb(self, n: u8) -> SocketAddr {
+        self.host(10 + n, 8443)
     }
 
     /// App `n`, from 1.
@@ -219,6 +259,22 @@ mod tests {
         assert_eq!(network.app(3).to_string(), "127.64.7.23:3000");
         assert_eq!(network.database(1).to_string(), "127.64.7.71:5432");
         assert_eq!(network.admin(network.db_proxy()).to_string(), "127.64.7.51:9005");
+        assert_eq!(network.prefix(), "127.64.7");
+    }
+
+    #[test]
+    fn overrides_are_for_a_program_or_for_one_instance() {
+        let check = |whose, instance, expected| {
+            assert_eq!(
+                Override::new(whose, "A__B", "1").is_for("lb", instance),
+                expected,
+                "{whose} {instance}"
+            );
+        };
+        check("lb", "lb-2", true);
+        check("lb-2", "lb-2", true);
+        check("lb-1", "lb-2", false);
+        check("app", "lb-2", false);
     }
 
     #[test]

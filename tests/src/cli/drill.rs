@@ -8,8 +8,9 @@ use clap::Subcommand;
 
 use super::On;
 use super::say::say;
-use crate::drill::{self, Settings};
+use crate::drill::{self, Runs, Settings};
 use crate::layout;
+use crate::stack::Place;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -45,11 +46,15 @@ pub(super) async fn run(command: Command) -> Result<ExitCode> {
             }
             return Ok(ExitCode::SUCCESS);
         }
-        Command::Run { name, short, seed, on, json, report } => {
-            (name, Settings { place: super::place(on), short, seed }, json, report)
-        }
+        Command::Run { name, short, seed, on, json, report } => (name, (short, seed, on), json, report),
     };
     let drill = drill::find(&name).with_context(|| format!("no drill {name}; see: stack drill list"))?;
+    let (short, seed, on) = settings;
+    let place = match (on, drill.runs) {
+        (None, Runs::Natively) => Place::Native,
+        (on, _) => super::place(on),
+    };
+    let settings = Settings { place, short, seed };
     let story = drill.run(settings).await?;
     let folder = folder.unwrap_or_else(|| layout::repository().join("target/drills").join(&name));
     let page = story.write(&folder).with_context(|| folder.display().to_string())?;

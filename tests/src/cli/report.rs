@@ -61,6 +61,13 @@ pub(super) fn addresses(platform: &dyn Platform, seen: &Seen, took: Duration) ->
     say(format_args!("  name server  {}{}", endpoints.dns, also(dns.as_ref())));
     for (n, address) in endpoints.lbs.iter().enumerate() {
         say(format_args!("  balancer {}   http://{address}/{}", n + 1, also(endpoints.published_lbs.get(n))));
+        if let Some(secure) = endpoints.secure_lbs.get(n) {
+            let published = also(endpoints.published_secure_lbs.get(n));
+            say(format_args!("               https://{secure}/{published}"));
+        }
+    }
+    for (n, address) in endpoints.stats.iter().enumerate() {
+        say(format_args!("  stats {}      http://{address}/stats", n + 1));
     }
     let (dns, lb) = (dns.unwrap_or(endpoints.dns), lb.unwrap_or(&endpoints.lbs[0]));
     say("");

@@ -9,13 +9,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::report::{Band, Control, Counts, DrillResult, Expectation, Run, Seconds, Story, Verdict};
+use super::judgement::{Evidence, Judgement, Named};
+use super::report::{Band, Bar, Chart, Counts, Group, Run, Seconds, Story};
 use super::{Settings, facts, on_the_name, visitors};
 use crate::load::{self, ClientKind, Report};
 use crate::stack::Stack;
 use crate::topology::{Sessions, Sticky, Topology};
 
-pub(super) const CLAIM: &str = "with sessions in a shared store an app can die: no session is lost and no retried request fails (C7, C8, C10)";
+pub(super) const NAMED: Named = Named {
+    name: "kill-app",
+    claim: "with sessions in a shared store an app can die: no session is lost and no retried request fails (C7, C8, C10)",
+    protection: "the shared session store (sessions in each app's memory, sticky balancers)",
+};
 
 const RATE_PER_S: f64 = 200.0;
 const PLAIN_RATE_PER_S: f64 = 50.0;
@@ -40,11 +45,7 @@ pub(super) async fn run(settings: Settings) -> Result<Story> {
         (Sessions::Redis, Sticky::On),
         (Sessions::Memory, Sticky::Off),
     ] {
-        let now = stack.platform().topology();
-        if (now.sessions, now.sticky) != (sessions, sticky) {
-            stack.platform().reconfigure(Topology { sessions, sticky, ..now }).await?;
-            stack.ready().await?;
-        }
+        stack.with(Topology { sessions, sticky, ..stack.platform().topology() }).await?;
         measured.push(measure(&stack, settings, sessions, sticky).await?);
         stack.heal().await?;
     }
@@ -62,10 +63,7 @@ async fn measure(stack: &Stack, settings: Settings, sessions: Sessions, sticky: 
     let victim = 1 + u8::try_from(settings.seed % 3).unwrap_or(0);
     stack.app(victim).kill().await?;
     let (retrying, plain) = (retrying.finish().await, plain.finish().await);
-    let mut lost = 0;
-    for planner in &planners {
-        lost += u64::from(!planner.keeps_the_plan().await);
-    }
+    let lost = visitors::losses(&planners).await;
     Ok(Measured { sessions, sticky, plans: plans as u64, lost, retrying, plain, killed_at })
 }
 
@@ -79,12 +77,8 @@ fn story(settings: Settings, stack: &Stack, measured: &[Measured]) -> Story {
     let main = find(Sessions::Redis, Sticky::Off);
     let control = find(Sessions::Memory, Sticky::On);
     let counts = counts(main);
-    let verdict = if counts.lost == 0 && counts.failed == 0 { Verdict::Holds } else { Verdict::Refuted };
-    let result = DrillResult {
-        drill: "kill-app".into(),
-        claim: CLAIM.into(),
-        expected: Expectation::Holds,
-        verdict,
+    let judgement = Judgement::of(&[counts.lost == 0, counts.failed == 0], control.lost > 0);
+    let evidence = Evidence {
         reason: format!(
             "shared store: {} of {} plans lost, {} of {} requests failed, slowest {:.0} ms; a client that never retries: {} of \
              {} failed; in memory, sticky: {} of {} plans lost; in memory, not sticky: {} of {}",
@@ -100,23 +94,19 @@ fn story(settings: Settings, stack: &Stack, measured: &[Measured]) -> Story {
             find(Sessions::Memory, Sticky::Off).lost,
             find(Sessions::Memory, Sticky::Off).plans,
         ),
-        seed: settings.seed,
         counts,
         seconds: Seconds { recover: recovered_after(main), ..Seconds::default() },
-        control: Control {
-            protection: "the shared session store (sessions in each app's memory, sticky balancers)".into(),
-            caught: control.lost > 0,
-            counts: self::counts(control),
-        },
+        control_counts: self::counts(control),
     };
     let mut facts = facts(stack, settings);
     facts.extend(measured.iter().map(table_row));
     Story {
-        result,
+        result: judgement.result(&NAMED, settings, evidence),
         hypothesis: "Visitors store a plan in their session; under load on the site's name one of three apps is killed; then \
                      every visitor asks for the plan."
             .into(),
         facts,
+        charts: vec![chart(measured)],
         runs: measured.iter().flat_map(runs).collect(),
     }
 }
@@ -148,6 +138,15 @@ fn table_row(measured: &Measured) -> (String, String) {
         milliseconds(measured.retrying.max_us)
     );
     (label(measured), text)
+}
+
+fn chart(measured: &[Measured]) -> Chart {
+    let group = |it: &Measured| Group {
+        title: label(it),
+        bars: vec![Bar::new("plans", 100.0 * it.lost as f64 / it.plans.max(1) as f64).marked()],
+    };
+    let groups = measured.iter().map(group).collect();
+    Chart { title: "lost when one app of three dies".into(), unit: "%", reference: None, groups }
 }
 
 fn runs(measured: &Measured) -> Vec<Run> {

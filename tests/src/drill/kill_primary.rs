@@ -13,7 +13,8 @@ use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::history::{Findings, History, Kind, Told};
-use super::report::{Band, Control, Counts, DrillResult, Event, Expectation, Run, Seconds, Story, Verdict};
+use super::judgement::{Evidence, Judgement, Named};
+use super::report::{Band, Counts, Event, Run, Seconds, Story};
 use super::visitors::{self, Athlete};
 use super::{Settings, facts, on_the_name};
 use crate::eventually::attempt;
@@ -21,7 +22,11 @@ use crate::load::{self, Check, ClientKind, Mix, Observed, Outcome, Plan, Report,
 use crate::platform::Fault;
 use crate::stack::Stack;
 
-pub(super) const CLAIM: &str = "the primary can die: no acknowledged write is lost or doubled, writes come back by themselves, reads go on (C17)";
+pub(super) const NAMED: Named = Named {
+    name: "kill-primary",
+    claim: "the primary can die: no acknowledged write is lost or doubled, writes come back by themselves, reads go on (C17)",
+    protection: "quorum commit (synchronous_mode off, synchronous_commit off)",
+};
 
 const WRITES_PER_S: f64 = 100.0;
 const READS_PER_S: f64 = 100.0;
@@ -176,11 +181,8 @@ fn story(settings: Settings, stack: &Stack, main: &Measured, control: &Measured)
     let reads_failed = main.reads.failed + main.reads.truncated;
     let clean = main.findings.is_clean() && reads_failed == 0 && main.first_write.is_some();
     let seconds = |duration: Option<Duration>| duration.map(|it| it.as_secs_f64());
-    let result = DrillResult {
-        drill: "kill-primary".into(),
-        claim: CLAIM.into(),
-        expected: Expectation::Holds,
-        verdict: if clean { Verdict::Holds } else { Verdict::Refuted },
+    let judgement = Judgement::of(&[clean], !control.findings.lost.is_empty());
+    let evidence = Evidence {
         reason: format!(
             "{} acknowledged: {} lost, {} doubled, {} unexpected; {} writes without an answer; reads: {} of {} failed; first \
              write acknowledged {:.1} s after the kill; asynchronous: {} of {} lost",
@@ -195,18 +197,13 @@ fn story(settings: Settings, stack: &Stack, main: &Measured, control: &Measured)
             control.findings.lost.len(),
             control.findings.acknowledged,
         ),
-        seed: settings.seed,
         counts,
         seconds: Seconds {
             detect: None,
             failover: Some(main.failover.as_secs_f64()),
             recover: seconds(main.first_write),
         },
-        control: Control {
-            protection: "quorum commit (synchronous_mode off, synchronous_commit off)".into(),
-            caught: !control.findings.lost.is_empty(),
-            counts: Counts::from(&control.findings),
-        },
+        control_counts: Counts::from(&control.findings),
     };
     let mut facts = facts(stack, settings);
     facts.push(("operations in the history".into(), main.history.operations().len().to_string()));
@@ -216,11 +213,12 @@ fn story(settings: Settings, stack: &Stack, main: &Measured, control: &Measured)
         ("control: writes", control, &control.writes),
     ];
     Story {
-        result,
+        result: judgement.result(&NAMED, settings, evidence),
         hypothesis: "Accounts log workouts with idempotency keys through the whole stack; the primary's Postgres process is killed; \
                      then every account's list is read and compared with what was acknowledged."
             .into(),
         facts,
+        charts: Vec::new(),
         runs: runs.map(|(title, measured, load)| run_of(title, measured, load)).into(),
     }
 }

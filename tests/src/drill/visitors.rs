@@ -12,6 +12,17 @@ use crate::stack::Stack;
 pub(super) struct Planner {
     client: HttpClient,
     slug: String,
+    /// The app that stored it.
+    pub(super) app: String,
+}
+
+/// What a planner found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Found {
+    /// Whether the plan was still there.
+    pub(super) plan: bool,
+    /// The app that answered, if one did.
+    pub(super) app: String,
 }
 
 /// Slugs to plan and to log, from a search.
@@ -24,16 +35,27 @@ pub(super) async fn slugs(stack: &Stack) -> Result<Vec<String>> {
     Ok(slugs)
 }
 
-/// Visitors who stored a plan, half of them through each balancer.
+/// Visitors who stored a plan, as many through each balancer.
 pub(super) async fn planners(stack: &Stack, count: usize) -> Result<Vec<Planner>> {
-    let (slugs, lbs) = (slugs(stack).await?, stack.endpoints().lbs.len());
+    let lbs = stack.endpoints().lbs.len();
+    planners_at(stack, count, |n| 1 + n % lbs).await
+}
+
+/// The same, the n-th through the balancer (from 1) that is told.
+pub(super) async fn planners_at(
+    stack: &Stack,
+    count: usize,
+    lb: impl Fn(usize) -> usize,
+) -> Result<Vec<Planner>> {
+    let slugs = slugs(stack).await?;
     let mut planners = Vec::with_capacity(count);
     for n in 0..count {
-        let (client, slug) = (stack.client(1 + n % lbs), slugs[n % slugs.len()].clone());
+        let (client, slug) = (stack.client(lb(n)), slugs[n % slugs.len()].clone());
         let item = json!({"slug": slug, "sets": 3, "reps": 8});
         let stored = client.post_json("/api/plan", &item).await?;
         ensure!(stored.status.is_success(), "storing a plan: {} {}", stored.status, stored.text());
-        planners.push(Planner { client, slug });
+        let app = stored.header("x-served-by").to_owned();
+        planners.push(Planner { client, slug, app });
     }
     Ok(planners)
 }
@@ -41,11 +63,34 @@ pub(super) async fn planners(stack: &Stack, count: usize) -> Result<Vec<Planner>
 impl Planner {
     /// Whether the plan is still there; an error answer or none means that it is not.
     pub(super) async fn keeps_the_plan(&self) -> bool {
+        self.look().await.plan
+    }
+
+    /// Asks for the plan.
+    pub(super) async fn look(&self) -> Found {
         match self.client.get("/api/plan").await {
-            Ok(response) => response.status.is_success() && response.text().contains(&self.slug),
-            Err(_) => false,
+            Ok(response) => Found {
+                plan: response.status.is_success() && response.text().contains(&self.slug),
+                app: response.header("x-served-by").to_owned(),
+            },
+            Err(_) => Found { plan: false, app: String::new() },
         }
     }
+
+    /// The same visitor, cookies included, at this balancer (from 1).
+    pub(super) fn moved_to(&self, stack: &Stack, lb: usize) -> Self {
+        let client = self.client.moved_to(stack.endpoints().lbs[lb - 1]);
+        Self { client, slug: self.slug.clone(), app: self.app.clone() }
+    }
+}
+
+/// How many of them have lost their plan now.
+pub(super) async fn losses(planners: impl IntoIterator<Item = &Planner>) -> u64 {
+    let mut lost = 0;
+    for planner in planners {
+        lost += u64::from(!planner.keeps_the_plan().await);
+    }
+    lost
 }
 
 /// An account that is logged in.

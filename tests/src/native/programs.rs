@@ -10,6 +10,7 @@ use super::Published;
 use super::home::Home;
 use crate::layout;
 use crate::process::Spec;
+use crate::secrets;
 use crate::topology::{DATABASES, Network, SITE, Sessions, Sticky, Topology};
 
 /// Variables of one program, by `SECTION__KEY`.
@@ -27,6 +28,22 @@ impl Settings {
         self.variables.insert(format!("{}_{key}", self.prefix), value.to_string());
         self
     }
+
+    fn overridden(
+        self,
+        home: &Home,
+        network: Network,
+        topology: &Topology,
+        program: &str,
+        name: &str,
+    ) -> Self {
+        let secrets = home.secrets().display().to_string();
+        let wanted = topology.overrides.iter().filter(|it| it.is_for(program, name));
+        wanted.fold(self, |settings, it| {
+            let value = it.value.replace("{net}", &network.prefix()).replace("{secrets}", &secrets);
+            settings.set(it.key, value)
+        })
+    }
 }
 
 fn json(values: &[String]) -> String {
@@ -34,8 +51,12 @@ fn json(values: &[String]) -> String {
 }
 
 fn spec(home: &Home, name: &str, program: &str, admin: SocketAddr, settings: Settings) -> Result<Spec> {
-    let settings =
-        settings.set("SERVICE__INSTANCE", name).set("ADMIN__LISTEN", admin).set("LOG__FORMAT", "pretty");
+    let token = home.secrets().join(secrets::ADMIN_TOKEN);
+    let settings = settings
+        .set("SERVICE__INSTANCE", name)
+        .set("ADMIN__LISTEN", admin)
+        .set("ADMIN__TOKEN_FILE", token.display())
+        .set("LOG__FORMAT", "pretty");
     let ready = home.ready_file(name);
     let mut argv = vec![layout::program(program)?.display().to_string()];
     let file = config_file(program);
@@ -67,21 +88,31 @@ pub(super) fn dns(home: &Home, network: Network, published: &Published) -> Resul
 pub(super) fn lb(home: &Home, network: Network, topology: &Topology, n: u8) -> Result<Spec> {
     let sticky = match topology.sticky {
         Sticky::On => "cookie",
+        Sticky::Table => "table",
         Sticky::Off => "off",
     };
+    let certificate = home.secrets().join(secrets::SITE_CERTIFICATE);
     let settings = Settings::new("LB")
         .set("SERVER__LISTEN", network.lb(n))
+        .set("TLS__LISTEN", json(&[network.secure_lb(n).to_string()]))
+        .set("TLS__CERTIFICATES", serde_json::json!([{ "chain_file": certificate }]))
         .set("DISCOVERY__NAME", format!("app.{SITE}"))
         .set("DISCOVERY__PORT", network.app(1).port())
         .set("DISCOVERY__RESOLVER", network.dns())
         .set("STICKY__MODE", sticky)
+        .set("HANDOVER__SOCKET", home.folder("handover").join(format!("lb-{n}")).display())
         .set("STICKY__KEYS_FILE", home.secrets().join("sticky.keys.toml").display());
-    spec(home, &format!("lb-{n}"), "lb", network.admin(network.lb(n)), settings)
+    let name = format!("lb-{n}");
+    let settings = settings.overridden(home, network, topology, "lb", &name);
+    spec(home, &name, "lb", network.admin(network.lb(n)), settings)
 }
 
 pub(super) fn app(home: &Home, network: Network, topology: &Topology, n: u8) -> Result<Spec> {
-    let settings = app_settings(home, network, topology).set("SERVER__LISTEN", network.app(n));
-    spec(home, &format!("app-{n}"), "app", network.admin(network.app(n)), settings)
+    let name = format!("app-{n}");
+    let settings = app_settings(home, network, topology)
+        .set("SERVER__LISTEN", network.app(n))
+        .overridden(home, network, topology, "app", &name);
+    spec(home, &name, "app", network.admin(network.app(n)), settings)
 }
 
 /// The one-shot run that makes the schema and the catalogue, straight at the primary.

@@ -1,10 +1,9 @@
-//! The servers that we did not write, started out of the cached trixie root. Each gets a mount, pid and IPC namespace of
-//! its own, so that its mounts, its children and its shared memory end with it, whatever ends it.
+//! The servers of a native stack, each with a folder and a configuration of its own.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 
@@ -12,37 +11,23 @@ use super::home::Home;
 use crate::layout;
 use crate::process::Spec;
 use crate::secrets;
+use crate::servers_root::ServersRoot;
 use crate::topology::{DATABASES, Network};
 
-/// Runs inside the new namespaces. Only the exec at the end stays, as the namespace's first process: a kill of it ends all
-/// others. setpriv asks for the parent's death signal last, because changing the user forgets it.
-const CONTAIN: &str = r#"set -eu
-root=$1 home=$2 config=$3 secrets=$4 user=$5
-shift 5
-mount --rbind /dev "$root/dev"
-mount -t tmpfs -o size=16m,mode=1777 tmpfs "$root/dev/shm"
-mount -t tmpfs -o size=16m,mode=1777 tmpfs "$root/tmp"
-mount -t proc proc "$root/proc"
-mount --bind "$home" "$root/srv/stack"
-mount --bind "$config" "$root/srv/stack/config"
-mount --bind "$secrets" "$root/srv/stack/secrets"
-exec chroot "$root" setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs --pdeathsig KILL "$@"
-"#;
-
-/// The root, and who is who in it.
+/// What starts them.
 #[derive(Debug)]
 pub(super) struct Servers {
-    root: PathBuf,
+    root: ServersRoot,
 }
 
 impl Servers {
     pub(super) fn find() -> Result<Self> {
-        Ok(Self { root: layout::servers_root()? })
+        Ok(Self { root: ServersRoot::find()? })
     }
 
     /// The group that may read the secrets: the only server that runs as somebody else and needs them is Postgres.
     pub(super) fn secrets_group(&self) -> Result<u32> {
-        Ok(self.user("postgres")?.1)
+        Ok(self.root.user("postgres")?.1)
     }
 
     /// The session store keeps every write to the second; the cache keeps nothing and forgets the least used.
@@ -67,7 +52,7 @@ impl Servers {
                 let file = folder.join("redis.conf");
                 fs::write(&file, text)?;
                 fs::set_permissions(&file, fs::Permissions::from_mode(0o400))?;
-                let (user, group) = self.user("redis")?;
+                let (user, group) = self.root.user("redis")?;
                 chown(&file, Some(user), Some(group))?;
                 self.contained(home, name, "redis", &["redis-server", "/srv/stack/redis.conf"], BTreeMap::new())
             })
@@ -116,7 +101,7 @@ impl Servers {
     fn folder(&self, home: &Home, name: &str, user: &str) -> Result<PathBuf> {
         let folder = home.folder(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-        let (user, group) = self.user(user)?;
+        let (user, group) = self.root.user(user)?;
         for part in ["config", "secrets"] {
             DirBuilder::new().recursive(true).mode(0o700).create(folder.join(part))?;
         }
@@ -132,42 +117,10 @@ impl Servers {
         command: &[&str],
         environment: BTreeMap<String, String>,
     ) -> Result<Spec> {
-        let path = |path: &Path| path.display().to_string();
         let config = layout::repository().join("deploy/postgres");
-        let mut argv: Vec<String> = [
-            "unshare",
-            "--mount",
-            "--ipc",
-            "--pid",
-            "--fork",
-            "--kill-child=KILL",
-            "--propagation",
-            "private",
-        ]
-        .map(String::from)
-        .into();
-        argv.extend(["sh", "-c", CONTAIN, "sh"].map(String::from));
-        argv.extend([
-            path(&self.root),
-            path(&home.folder(name)),
-            path(&config),
-            path(&home.secrets()),
-            user.into(),
-        ]);
-        argv.extend(command.iter().map(ToString::to_string));
+        let secrets = home.secrets();
+        let mounts = [(config.as_path(), "config"), (secrets.as_path(), "secrets")];
+        let argv = self.root.contained(user, &home.folder(name), &mounts, command);
         Ok(home.spec(name, argv, environment).contained())
-    }
-
-    /// Numbers of a user and its group in the root, which are not the host's.
-    fn user(&self, name: &str) -> Result<(u32, u32)> {
-        let file = self.root.join("etc/passwd");
-        let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-        text.lines()
-            .filter_map(|line| {
-                let fields: Vec<&str> = line.split(':').collect();
-                Some((*fields.first()?, fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?))
-            })
-            .find_map(|(user, uid, gid)| (user == name).then_some((uid, gid)))
-            .with_context(|| format!("no user {name} in {}", file.display()))
     }
 }

@@ -100,6 +100,16 @@ impl Identity {
     }
 }
 
+/// A process with everything that runs in its pid namespace, unless that is ours: then it is alone.
+pub(crate) fn with_companions(pid: i32) -> Vec<Identity> {
+    let inside = namespace(pid);
+    if inside == namespace(std::process::id().cast_signed()) {
+        return Identity::of(pid).into_iter().collect();
+    }
+    let members = pids().into_iter().filter(|other| inside.is_some() && namespace(*other) == inside);
+    members.filter_map(Identity::of).collect()
+}
+
 /// All pids that exist now.
 pub(crate) fn pids() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

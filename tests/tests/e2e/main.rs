@@ -11,6 +11,7 @@ mod drills;
 mod faults;
 mod hostile;
 mod readme;
+mod replace;
 mod resolve;
 mod runner;
 mod servers;
@@ -42,12 +43,25 @@ fn main() -> std::process::ExitCode {
         shared("drain::a_terminated_balancer_fails_no_retried_request", |stack| {
             Box::pin(drain::balancer(stack))
         }),
+        shared("replace::every_balancer_and_nobody_notices", |stack| Box::pin(replace::balancers(stack))),
+        shared("replace::every_app_and_nobody_notices", |stack| Box::pin(replace::apps(stack))),
+        shared("replace::a_killed_balancer_is_noticed", |stack| Box::pin(replace::control(stack))),
         shared("hostile::every_listener_stands_it", |stack| Box::pin(hostile::every_listener(stack))),
         single("start_order::the_database_may_come_last", || Box::pin(start_order::database_last())),
         single("servers::patroni_fails_over_and_nothing_is_left", || Box::pin(servers::fail_over())),
         single("servers::the_database_has_roles_and_quorum", || Box::pin(servers::roles_and_quorum())),
         single("drills::kill_app", || Box::pin(drills::short("kill-app"))),
         single("drills::scale_out", || Box::pin(drills::short("scale-out"))),
+        single("drills::vertical", || Box::pin(drills::short("vertical"))),
+        single("drills::cheap_machines", || Box::pin(drills::short("cheap-machines"))),
         single("drills::kill_primary", || Box::pin(drills::short("kill-primary"))),
+        single("drills::sticky_death", || Box::pin(drills::short("sticky-death"))),
+        single("drills::sticky_uneven", || Box::pin(drills::short("sticky-uneven"))),
+        single("drills::forged_cookie", || Box::pin(drills::short("forged-cookie"))),
+        single("drills::sticky_table", || Box::pin(drills::short("sticky-table"))),
+        single("drills::least_busy", || Box::pin(drills::short("least-busy"))),
+        single("drills::skew", || Box::pin(drills::short("skew"))),
+        single("drills::drain", || Box::pin(drills::short("drain"))),
+        single("drills::hybrid", || Box::pin(drills::short("hybrid"))),
     ])
 }

@@ -16,6 +16,8 @@ impl Story {
         let tone = if result.exit_code() == 0 { "good" } else { "bad" };
         let figures: String =
             self.runs.iter().enumerate().map(|(number, run)| section(number + 1, run)).collect();
+        let charts: String =
+            self.charts.iter().map(|chart| format!("<figure>{}</figure>\n", plot::bars(chart))).collect();
         let facts: String = self
             .facts
             .iter()
@@ -29,7 +31,7 @@ impl Story {
              <h1>{drill} <span class=\"badge {tone}\">{verdict}</span></h1>\n\
              <p class=\"claim\">{claim}</p>\n<p>{hypothesis}</p>\n\
              <p><b>{conclusion}</b> (declared: {expected}). {reason}</p>\n\
-             {counts}{figures}\
+             {counts}{charts}{figures}\
              <h2>Where and how</h2><dl><dt>seed</dt><dd>{seed}</dd>{facts}</dl>\n</main></body></html>\n",
             drill = escape(&result.drill),
             verdict = result.verdict.as_str(),
@@ -142,7 +144,7 @@ mod tests {
         for outside in ["<script", "src=", "http://", "https://", "@import", "url("] {
             assert!(!page.contains(outside), "{outside}");
         }
-        assert_eq!(page.matches("<svg").count(), 2);
+        assert_eq!(page.matches("<svg").count(), 3, "one chart, two loads");
         assert_eq!(page.matches("class=\"err\" x=").count(), 2 + 7 + 2, "error bars, and one key a plot");
         assert!(!page.contains("NaN") && !page.contains("inf"));
     }

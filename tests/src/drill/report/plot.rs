@@ -1,5 +1,6 @@
-//! The plot: two panels over one axis of seconds, drawn as text.
+//! The plots, drawn as text: a load as two panels over one axis of seconds, a comparison as bars.
 
+mod bars;
 mod frame;
 mod marks;
 mod series;
@@ -7,6 +8,7 @@ mod series;
 use super::page::escape;
 use super::story::Run;
 use crate::load::SecondReport;
+pub(super) use bars::bars;
 use frame::{heading, line, seconds_axis};
 use marks::{bands, hovers, labels};
 use series::{latency, throughput};

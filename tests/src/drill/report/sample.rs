@@ -1,6 +1,9 @@
 //! A report as tests need one.
 
-use super::{Band, Control, Counts, DrillResult, Event, Expectation, Run, Seconds, Story, Verdict};
+use super::{
+    Band, Bar, Chart, Control, Counts, DrillResult, Event, Expectation, Group, Reference, Run, Seconds,
+    Story, Verdict,
+};
 use crate::load::{Report, SecondReport};
 
 pub(super) fn result() -> DrillResult {
@@ -51,6 +54,21 @@ pub(super) fn load(fault: impl Fn(u64) -> (u64, u64)) -> Report {
     report
 }
 
+pub(super) fn chart() -> Chart {
+    let group = |title: &str, shares: [f64; 3]| {
+        let bars = ["app-1", "app-2", "app-3 <slow>"].into_iter().zip(shares);
+        let mut bars: Vec<Bar> = bars.map(|(label, value)| Bar::new(label, value)).collect();
+        bars[2].marked = true;
+        Group { title: title.into(), bars }
+    };
+    Chart {
+        title: "share of the requests".into(),
+        unit: "%",
+        reference: Some(Reference { at: 33.3, label: "fair".into() }),
+        groups: vec![group("round robin", [33.4, 33.3, 33.3]), group("ewma", [49.5, 50.2, 0.3])],
+    }
+}
+
 pub(super) fn story() -> Story {
     let event = |at_s, label: &str| Event { at_s, label: label.into() };
     let bands = vec![Band { from_s: 10.0, to_s: 16.5, label: "app-2 is dead <kill -9>".into() }];
@@ -74,6 +92,7 @@ pub(super) fn story() -> Story {
         hypothesis: "Given steady load, when one app is killed, then no request that may be repeated fails."
             .into(),
         facts: vec![("topology".into(), "native, 2 lbs, 3 apps".into())],
+        charts: vec![chart()],
         runs: vec![run("Retrying client", load(hit)), run("Control: sessions in memory", load(outage))],
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::chart::Chart;
 use super::result::DrillResult;
 use crate::load::Report;
 
@@ -49,6 +50,8 @@ pub struct Story {
     pub hypothesis: String,
     /// Where it ran: machine, commit, topology; name and value.
     pub facts: Vec<(String, String)>,
+    /// Comparisons, shown before the loads.
+    pub charts: Vec<Chart>,
     /// The loads, the main one first.
     pub runs: Vec<Run>,
 }
@@ -70,6 +73,9 @@ impl Story {
 
     fn text(&self) -> String {
         let mut text = self.result.to_string();
+        for chart in &self.charts {
+            write!(text, "\n{chart}").expect("writing to a string");
+        }
         for run in &self.runs {
             write!(text, "\n{}\n{}", run.title, run.load).expect("writing to a string");
         }
