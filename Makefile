@@ -6,6 +6,7 @@ BINARIES  := target/$(PROFILE)
 STACK     := $(BINARIES)/stack
 CARGO     := cargo
 DRILL     ?=
+ARGUMENTS ?=
 
 .PHONY: up down test drill bench build images clean
 
@@ -30,9 +31,13 @@ drill: build
 	@deploy/setup/host run
 	@if [ -n "$(DRILL)" ]; then $(STACK) drill run $(DRILL); else $(STACK) drill list; fi
 
-# Benches against the peers come with each program's own speed work; there is none yet, and this says so.
+# make bench                                                  every case of the balancer beside its peers, about 20 minutes
+# make bench ARGUMENTS="--case keep-alive --rounds 3 --json"    some of it
 bench:
-	@echo "no bench exists yet: nothing was measured" >&2; exit 1
+	@deploy/setup/host bench
+	@$(CARGO) build --quiet --locked --profile dist -p lb
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) -p tests --bins
+	@STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench lb $(ARGUMENTS)
 
 build:
 	@deploy/setup/host build
