@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use service_kit::{Invalid, KeyRing, Secret, secret};
+use tokio_rustls::TlsAcceptor;
 
 use crate::dsn::Dsn;
+use crate::tls;
 
 mod raw;
 
-use raw::{Raw, RawCache, RawDatabase, RawMigrate, RawSecurity, RawServer, RawSessions, RawSite};
+use raw::{Raw, RawCache, RawDatabase, RawMigrate, RawSecurity, RawServer, RawSessions, RawSite, RawTls};
 
 /// One line.
 const NOTICE_BYTES_MAX: usize = 500;
@@ -18,6 +20,7 @@ const NOTICE_BYTES_MAX: usize = 500;
 #[derive(Debug)]
 pub struct Settings {
     pub(crate) server: Server,
+    pub(crate) tls: Option<Tls>,
     pub(crate) site: Site,
     pub(crate) sessions: Sessions,
     pub(crate) cache: Cache,
@@ -40,6 +43,19 @@ pub(crate) struct Server {
     pub(crate) header_timeout: Duration,
     pub(crate) header_bytes_max: usize,
     pub(crate) body_bytes_max: usize,
+}
+
+/// A listener of its own for HTTPS.
+#[derive(Clone)]
+pub(crate) struct Tls {
+    pub(crate) listen: SocketAddr,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("listen", &self.listen).finish_non_exhaustive()
+    }
 }
 
 /// What is shown beside what the binary has in it.
@@ -130,6 +146,7 @@ impl service_kit::Settings for Settings {
         let database = database(&raw.database, &password)?;
         Ok(Self {
             server: server(&raw.server)?,
+            tls: tls(&raw.tls)?,
             site: site(raw.site)?,
             sessions: sessions(&raw.sessions)?,
             cache: cache(&raw.cache)?,
@@ -150,6 +167,20 @@ fn server(raw: &RawServer) -> Result<Server, Invalid> {
         header_bytes_max: between("server.header_bytes_max", raw.header_bytes_max, 8192, 1 << 20)?,
         body_bytes_max: between("server.body_bytes_max", raw.body_bytes_max, 1024, 16 << 20)?,
     })
+}
+
+fn tls(raw: &RawTls) -> Result<Option<Tls>, Invalid> {
+    if raw.listen.is_empty() {
+        return Ok(None);
+    }
+    let listen = raw.listen.parse().map_err(|_| {
+        Invalid::new("tls.listen", &raw.listen, "not an address", "write ADDRESS:PORT, or nothing for no TLS")
+    })?;
+    let acceptor = tls::acceptor(&raw.certificate_file).map_err(|reason| {
+        let remedy = "give one PEM file with the certificate, those that signed it, and its key";
+        Invalid::new("tls.certificate_file", raw.certificate_file.display(), reason, remedy)
+    })?;
+    Ok(Some(Tls { listen, acceptor }))
 }
 
 fn site(raw: RawSite) -> Result<Site, Invalid> {
@@ -328,6 +359,8 @@ mod tests {
     #[test]
     fn wrong_values_name_their_key() {
         refused("[sessions]\nbackend = 'file'", "sessions.backend");
+        refused("[tls]\nlisten = 'here'", "tls.listen");
+        refused("[tls]\nlisten = '127.0.0.1:3443'\ncertificate_file = '/nowhere'", "tls.certificate_file");
         refused("[sessions]\nbackend = 'redis'", "sessions.redis_url");
         refused("[cache]\nredis_url = 'redis://:hunter2@x'", "cache.redis_url");
         refused("[database]\ndata_dsn = 'postgres://app:hunter2@x/y'", "database.data_dsn");

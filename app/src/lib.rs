@@ -4,7 +4,7 @@
 //! that any instance can answer any request and any of them can die. A request walks from [`server`] through
 //! [`middleware`] and [`routes`] to the modules that know one thing each.
 //!
-//! Reading order: how it starts ([`config`], [`server`], [`migrate`](mod@migrate)); what surrounds a request
+//! Reading order: how it starts ([`config`], [`server`], [`tls`], [`migrate`](mod@migrate)); what surrounds a request
 //! ([`middleware`], [`extract`], [`problem`], [`routes`], [`pages`]); who asks ([`session`], [`cookies`], [`csrf`],
 //! [`password`]); what is asked for ([`plan`], [`searches`], [`cache`], [`db`]); and the pure parts
 //! ([`validate`], [`catalogue`], [`content`], [`search`]).
@@ -32,6 +32,7 @@ mod searches;
 mod server;
 mod session;
 mod state;
+mod tls;
 mod validate;
 
 pub use config::Settings;

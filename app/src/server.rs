@@ -12,14 +12,18 @@ use futures_util::FutureExt as _;
 use http::HeaderValue;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use service_kit::{Backoff, Context, Dependency, Error, KeyRing, Shutdown};
+use prometheus_client::metrics::gauge::Gauge;
+use service_kit::{Backoff, Context, Dependency, Error, KeyRing, Shutdown, Tasks};
 use session_store::{Health, MemoryStore, Policy, RedisSettings, RedisStore, Store};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::cache::Cache;
-use crate::config::{Server, SessionBackend, Sessions, Settings};
+use crate::config::{Server, SessionBackend, Sessions, Settings, Tls};
 use crate::content;
 use crate::db::Database;
 use crate::metrics::Metrics;
@@ -29,15 +33,15 @@ use crate::search::HashedNgrams;
 use crate::searches::Searches;
 use crate::state::{App, Shared};
 
+/// From the first byte of a connection to the end of its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const CHECK_BACKOFF_MIN: Duration = Duration::from_millis(100);
 const CHECK_BACKOFF_MAX: Duration = Duration::from_secs(2);
 
 /// Runs the app until it is told to stop.
 pub async fn start(mut cx: Context<Settings>) -> Result<(), Error> {
-    let listener = service_kit::net::bind_tcp(cx.settings.server.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", cx.settings.server.listen))?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let listener = listen_on(cx.settings.server.listen)?;
     cx.bound("http", listener.local_addr()?);
 
     let metrics = Metrics::new();
@@ -48,23 +52,58 @@ pub async fn start(mut cx: Context<Settings>) -> Result<(), Error> {
     let (limits, shutdown, connections) =
         (app.limits.clone(), cx.shutdown.clone(), app.metrics.connections.clone());
     let site = routes::site(app);
-    let tasks = cx.tasks.clone();
-    cx.tasks.spawn("http", async move {
-        let places = Arc::new(Semaphore::new(limits.connections_max));
+    let places = Arc::new(Semaphore::new(limits.connections_max));
+    let entrance = Entrance { site, limits, shutdown, tasks: cx.tasks.clone(), places, connections };
+    if let Some(Tls { listen, acceptor }) = cx.settings.tls.clone() {
+        let listener = listen_on(listen)?;
+        cx.bound("https", listener.local_addr()?);
+        cx.tasks.spawn("https", entrance.clone().admit(listener, Some(acceptor)));
+    }
+    cx.tasks.spawn("http", entrance.admit(listener, None));
+    cx.run().await
+}
+
+fn listen_on(address: SocketAddr) -> Result<TcpListener, Error> {
+    let listener = service_kit::net::bind_tcp(address)
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    Ok(TcpListener::from_std(listener)?)
+}
+
+/// What every listener leads to.
+#[derive(Clone)]
+struct Entrance {
+    site: Router,
+    limits: Server,
+    shutdown: Shutdown,
+    tasks: Tasks,
+    /// Open connections of all listeners.
+    places: Arc<Semaphore>,
+    connections: Gauge,
+}
+
+impl Entrance {
+    /// Accepts until the app stops; with an acceptor, what comes is TLS.
+    async fn admit(self, listener: TcpListener, acceptor: Option<TlsAcceptor>) {
         loop {
-            let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let place = self.places.clone().acquire_owned().await.expect("the semaphore is never closed");
             let (stream, peer) = tokio::select! {
                 accepted = service_kit::net::accept(&listener) => accepted,
-                () = shutdown.stopping().cancelled_owned() => return,
+                () = self.shutdown.stopping().cancelled_owned() => return,
             };
-            let guest = Guest { place, open: Open::new(connections.clone()) };
-            tasks.spawn(
-                "connection",
-                converse(stream, peer, site.clone(), limits.clone(), shutdown.clone(), guest),
-            );
+            let guest = Guest { place, open: Open::new(self.connections.clone()) };
+            let (site, limits, shutdown) = (self.site.clone(), self.limits.clone(), self.shutdown.clone());
+            match acceptor.clone() {
+                None => self.tasks.spawn("connection", converse(stream, peer, site, limits, shutdown, guest)),
+                Some(acceptor) => self.tasks.spawn("connection", async move {
+                    match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => converse(stream, peer, site, limits, shutdown, guest).await,
+                        Ok(Err(error)) => debug!(%peer, %error, "no TLS handshake"),
+                        Err(_) => debug!(%peer, "no TLS handshake in time"),
+                    }
+                }),
+            };
         }
-    });
-    cx.run().await
+    }
 }
 
 /// What one connection holds, given back when it ends.
@@ -75,10 +114,10 @@ struct Guest {
     open: Open,
 }
 
-struct Open(prometheus_client::metrics::gauge::Gauge);
+struct Open(Gauge);
 
 impl Open {
-    fn new(gauge: prometheus_client::metrics::gauge::Gauge) -> Self {
+    fn new(gauge: Gauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
@@ -92,7 +131,7 @@ impl Drop for Open {
 
 /// Serves one connection. While draining it answers what is in flight and then closes; at the drain deadline it is cut.
 async fn converse(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     site: Router,
     limits: Server,

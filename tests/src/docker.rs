@@ -282,6 +282,13 @@ impl Platform for Docker {
         })
     }
 
+    fn authority(&self) -> BoxFuture<'_, Result<String>> {
+        Box::pin(async move {
+            let id = self.container("lb-1").await?.id;
+            self.docker(&["exec", &id, "cat", "/run/secrets/ca.crt"]).await
+        })
+    }
+
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>>> {
         Box::pin(async move {
             let containers = self.containers().await?;

@@ -20,6 +20,7 @@ mod skew;
 mod sticky_death;
 mod sticky_table;
 mod sticky_uneven;
+mod tls_offload;
 mod vertical;
 mod visitors;
 
@@ -86,7 +87,7 @@ impl Drill {
 }
 
 /// Every drill, in the order of the list.
-pub const ALL: [Drill; 13] = [
+pub const ALL: [Drill; 14] = [
     Drill::new(&kill_app::NAMED, Runs::Everywhere, |settings| Box::pin(kill_app::run(settings))),
     Drill::new(&scale_out::NAMED, Runs::Everywhere, |settings| Box::pin(scale_out::run(settings))),
     Drill::new(&kill_primary::NAMED, Runs::Everywhere, |settings| Box::pin(kill_primary::run(settings))),
@@ -98,6 +99,7 @@ pub const ALL: [Drill; 13] = [
     Drill::new(&least_busy::NAMED, Runs::Natively, |settings| Box::pin(least_busy::run(settings))),
     Drill::new(&skew::NAMED, Runs::Natively, |settings| Box::pin(skew::run(settings))),
     Drill::new(&drain::NAMED, Runs::Natively, |settings| Box::pin(drain::run(settings))),
+    Drill::new(&tls_offload::NAMED, Runs::Natively, |settings| Box::pin(tls_offload::run(settings))),
     Drill::new(&vertical::NAMED, Runs::Natively, |settings| Box::pin(vertical::run(settings))),
     Drill::new(&cheap_machines::NAMED, Runs::Natively, |settings| Box::pin(cheap_machines::run(settings))),
 ];

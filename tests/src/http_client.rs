@@ -3,7 +3,7 @@
 //! Every request opens a connection of its own, so that a test that asks twice is balanced twice. No redirects are
 //! followed, no request is repeated. `open` and `CookieJar` are shared with the load client.
 //!
-//! In reading order: the client, `cookies`, `connection`, `response`, `error`.
+//! In reading order: the client, `cookies`, `connection`, `secure`, `response`, `error`.
 
 mod connection;
 mod cookies;
@@ -11,6 +11,7 @@ mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod response;
+mod secure;
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -29,6 +30,7 @@ pub use response::{BODY_BYTES_MAX, Response};
 
 pub(crate) use connection::{Connection, open};
 pub(crate) use response::{BodyFault, collect};
+pub(crate) use secure::Trust;
 
 /// One visitor: an address, a Host, a cookie jar.
 #[derive(Debug)]

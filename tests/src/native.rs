@@ -423,6 +423,11 @@ impl Platform for Native {
         Box::pin(async move { secrets::password(&self.home.secrets(), name) })
     }
 
+    fn authority(&self) -> BoxFuture<'_, Result<String>> {
+        let file = self.home.secrets().join(secrets::AUTHORITY);
+        Box::pin(async move { fs::read_to_string(&file).with_context(|| file.display().to_string()) })
+    }
+
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>>> {
         Box::pin(async move {
             let processes = self.record().processes.clone();

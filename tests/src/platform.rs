@@ -89,6 +89,9 @@ pub trait Platform: fmt::Debug + Send + Sync {
     /// One of its passwords, by the name of its file.
     fn password<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<String>>;
 
+    /// The certificate of the authority that signed the site's, as PEM.
+    fn authority(&self) -> BoxFuture<'_, Result<String>>;
+
     /// Every instance, dead ones too.
     fn instances(&self) -> BoxFuture<'_, Result<Vec<Instance>>>;
 

@@ -11,6 +11,7 @@ use service_kit::Secret;
 #[serde(default, deny_unknown_fields)]
 pub struct Raw {
     pub(super) server: RawServer,
+    pub(super) tls: RawTls,
     pub(super) site: RawSite,
     pub(super) sessions: RawSessions,
     pub(super) cache: RawCache,
@@ -43,6 +44,13 @@ impl Default for RawServer {
             body_bytes_max: 64 * 1024,
         }
     }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RawTls {
+    pub(super) listen: String,
+    pub(super) certificate_file: PathBuf,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use crate::process::identity::with_companions;
 use crate::process::{Identity, Process};
 
 /// The processes of one subject.
@@ -24,6 +25,11 @@ impl Meter {
     /// Takes the processes that the subject consists of now.
     pub fn of(process: &Process) -> Self {
         Self { members: process.members() }
+    }
+
+    /// The process with this pid and, when it is the first of a namespace, everything in there.
+    pub fn of_pid(pid: i32) -> Self {
+        Self { members: with_companions(pid) }
     }
 
     /// User and system time of all processes so far, those of ended threads too. By the scheduler's own clock, in

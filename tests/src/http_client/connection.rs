@@ -23,14 +23,31 @@ impl Drop for Connection {
     }
 }
 
+impl Connection {
+    /// Drives what `connection` is in a task of its own. Its error reaches the request that is in flight; nobody else needs it.
+    pub(super) fn driven<T>(
+        sender: SendRequest<Full<Bytes>>,
+        connection: http1::Connection<T, Full<Bytes>>,
+    ) -> Self
+    where
+        T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    {
+        Self { sender, driver: tokio::spawn(async move { drop(connection.await) }) }
+    }
+}
+
 /// Opens a connection; the deadline is the caller's.
 pub(crate) async fn open(address: SocketAddr) -> Result<Connection, HttpError> {
-    let failed = |reason: String| HttpError::Connect { address, reason };
-    let stream = TcpStream::connect(address).await.map_err(|error| failed(error.to_string()))?;
-    stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(error.to_string()))?;
-    // The driver's error reaches the request that is in flight; nobody else needs it.
-    let driver = tokio::spawn(async move { drop(connection.await) });
-    Ok(Connection { sender, driver })
+    let stream = dial(address).await?;
+    let (sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| HttpError::Connect { address, reason: error.to_string() })?;
+    Ok(Connection::driven(sender, connection))
+}
+
+pub(super) async fn dial(address: SocketAddr) -> Result<TcpStream, HttpError> {
+    let failed = |error: std::io::Error| HttpError::Connect { address, reason: error.to_string() };
+    let stream = TcpStream::connect(address).await.map_err(failed)?;
+    stream.set_nodelay(true).map_err(failed)?;
+    Ok(stream)
 }

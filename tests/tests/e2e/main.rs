@@ -52,6 +52,7 @@ fn main() -> std::process::ExitCode {
         single("servers::the_database_has_roles_and_quorum", || Box::pin(servers::roles_and_quorum())),
         single("drills::kill_app", || Box::pin(drills::short("kill-app"))),
         single("drills::scale_out", || Box::pin(drills::short("scale-out"))),
+        single("drills::tls_offload", || Box::pin(drills::short("tls-offload"))),
         single("drills::vertical", || Box::pin(drills::short("vertical"))),
         single("drills::cheap_machines", || Box::pin(drills::short("cheap-machines"))),
         single("drills::kill_primary", || Box::pin(drills::short("kill-primary"))),
