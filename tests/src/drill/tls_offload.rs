@@ -1,7 +1,7 @@
 //! tls-offload: where TLS ends is where its CPU is spent (C25).
 //!
 //! Given newcomers, each with a TLS handshake of its own and a few pages, when TLS ends at the balancer, then an app spends for
-//! a page what it spends without any TLS, and the balancer spends the rest. The control ends TLS at each app instead: the
+//! a page about what it spends without any TLS, and the balancer spends the rest. The control ends TLS at each app instead: the
 //! visitors come straight to the apps, in turn, and the apps pay for the handshakes.
 //!
 //! CPU time is the scheduler's own, of the processes of both apps and of the balancer. It does not depend on how long visitors
@@ -27,7 +27,7 @@ use crate::topology::{Override, SITE};
 
 pub(super) const NAMED: Named = Named {
     name: "tls-offload",
-    claim: "TLS that ends at the balancer costs the apps nothing (C25)",
+    claim: "TLS that ends at the balancer costs the apps next to nothing (C25)",
     protection: "the offload (TLS ends at each app)",
 };
 
@@ -43,9 +43,10 @@ const CLIENTS: u64 = 8;
 /// What one looks at before it leaves.
 const PAGES: [&str; 2] = ["/", "/api/exercises?q=squat&limit=5"];
 const DEADLINE: Duration = Duration::from_secs(10);
-/// An app's page may cost so much more than without any TLS: other pages of the cache, a busier machine.
-const SAME: f64 = 1.25;
-/// A handshake costs an app at least this much of its pages.
+/// Of what TLS would cost the apps, at least so much has to be spared. Not all of it shows: handshakes spread the pages over
+/// more time, and an app that gets its work in smaller portions spends a little more on each.
+const SPARED: f64 = 0.67;
+/// With handshakes, a page costs an app at least so many times what it costs without.
 const MORE: f64 = 1.5;
 
 /// CPU time a page, and what became of the pages.
@@ -175,12 +176,14 @@ async fn look_at(connection: &mut Connection, page: &str) -> Result<()> {
 }
 
 fn judge(it: &Figures) -> Judgement {
-    let demands = [
-        it.at_lb.app_us <= SAME * it.plain.app_us,
-        it.at_lb.lb_us > it.plain.lb_us,
-        it.plain.failed + it.at_lb.failed == 0,
-    ];
-    Judgement::of(&demands, it.at_apps.app_us >= MORE * it.at_lb.app_us)
+    let demands =
+        [spared(it) >= SPARED, it.at_lb.lb_us > it.plain.lb_us, it.plain.failed + it.at_lb.failed == 0];
+    Judgement::of(&demands, it.at_apps.app_us >= MORE * it.plain.app_us)
+}
+
+/// Part of what TLS costs the apps that they do not pay when the balancer does.
+fn spared(it: &Figures) -> f64 {
+    (it.at_apps.app_us - it.at_lb.app_us) / (it.at_apps.app_us - it.plain.app_us).max(f64::MIN_POSITIVE)
 }
 
 fn counts(all: &[Cost]) -> Counts {
@@ -194,10 +197,11 @@ fn story(settings: Settings, stack: &Stack, figures: &Figures) -> Story {
     let words = |it: &Cost| format!("apps {:.0} us, balancer {:.0} us a page", it.app_us, it.lb_us);
     let evidence = Evidence {
         reason: format!(
-            "no TLS: {}; TLS ends at the balancer: {}; at each app: {}",
+            "no TLS: {}; TLS ends at the balancer: {}; at each app: {}; spared {:.0} % of what it costs the apps",
             words(plain),
             words(at_lb),
-            words(at_apps)
+            words(at_apps),
+            100.0 * spared(figures),
         ),
         counts: counts(&[*plain, *at_lb]),
         seconds: Seconds::default(),
@@ -258,13 +262,13 @@ mod tests {
 
     #[test]
     fn refuted_when_the_apps_pay_too_nobody_pays_or_pages_fail() {
-        check(|it| it.at_lb.app_us = 260.0, Verdict::Refuted, true);
+        check(|it| it.at_lb.app_us = 300.0, Verdict::Refuted, true);
         check(|it| it.at_lb.lb_us = 60.0, Verdict::Refuted, true);
         check(|it| it.at_lb.failed = 1, Verdict::Refuted, true);
     }
 
     #[test]
     fn the_control_is_missed_when_tls_costs_the_apps_nothing() {
-        check(|it| it.at_apps.app_us = 250.0, Verdict::Holds, false);
+        check(|it| it.at_apps.app_us = 280.0, Verdict::Holds, false);
     }
 }
