@@ -18,6 +18,7 @@ pub mod resolve;
 pub mod wire;
 pub mod zone;
 
+pub mod check_zone;
 pub mod directory;
 pub mod master;
 pub mod metrics;

@@ -2,7 +2,7 @@
 //! snapshot, good files and kept zones together, is put in force at once.
 
 use crate::config::{Config, ZoneFiles};
-use crate::directory::{self, ZoneFile, fault_at};
+use crate::directory::{self, Loaded, ZoneFile};
 use crate::metrics::Metrics;
 use crate::zone::{Zone, Zones};
 use arc_swap::ArcSwap;
@@ -41,7 +41,7 @@ impl Publisher {
     ) -> Result<Publisher, BrokenZones> {
         let publisher = Publisher { zones: Arc::default(), metrics, readiness };
         let read = read(files).await.map_err(|reason| BrokenZones(vec![reason]))?;
-        let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.at(&file.path)));
+        let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.to_string()));
         let broken: Vec<String> = errors.collect();
         if broken.is_empty() {
             publisher.publish(read);
@@ -75,19 +75,19 @@ impl Publisher {
         let before = self.zones.load_full();
         let mut next = Vec::with_capacity(files.len());
         let mut failed = false;
-        for ZoneFile { path, origin, outcome } in files {
+        for ZoneFile { origin, outcome } in files {
             let old = origin.as_ref().and_then(|origin| before.get(origin));
             match outcome {
-                Ok((zone, warnings)) => {
-                    for fault in &warnings {
-                        warn!("{}", fault_at(&path, fault));
+                Ok(Loaded { zone, warnings }) => {
+                    for warning in &warnings {
+                        warn!("{warning}");
                     }
                     next.push(take_over(zone, old));
                 }
                 Err(error) => {
                     failed = true;
                     let serial_kept = old.map(|zone| zone.soa().1.serial);
-                    error!(kind = error.kind(), serial_kept, "zone not reloaded: {}", error.at(&path));
+                    error!(kind = error.kind(), serial_kept, "zone not reloaded: {error}");
                     next.extend(old.cloned());
                 }
             }

@@ -34,6 +34,16 @@ pub struct Service<S> {
     version: &'static str,
     start: Start<S>,
     commands: Vec<Command<S>>,
+    tools: Vec<Tool>,
+}
+
+/// A flag that does one thing and ends.
+#[derive(Clone, Copy)]
+struct Tool {
+    name: &'static str,
+    words: &'static [&'static str],
+    about: &'static str,
+    run: fn(&[String]) -> ExitCode,
 }
 
 struct Command<S> {
@@ -54,7 +64,13 @@ impl<S: Settings> Service<S> {
     where
         F: Future<Output = Result<(), Error>> + 'static,
     {
-        Self { name, version, start: Box::new(move |cx| Box::pin(start(cx))), commands: Vec::new() }
+        Self {
+            name,
+            version,
+            start: Box::new(move |cx| Box::pin(start(cx))),
+            commands: Vec::new(),
+            tools: Vec::new(),
+        }
     }
 
     /// Adds a one-shot command: the same preparation without the admin listener; its extra words are `Context::arguments`.
@@ -67,12 +83,32 @@ impl<S: Settings> Service<S> {
         self
     }
 
+    /// Adds a flag `--name WORD [WORD...]` that does one thing without configuration, logs and listeners. Only the first of
+    /// its words has to be given.
+    #[must_use]
+    pub fn tool(
+        mut self,
+        name: &'static str,
+        words: &'static [&'static str],
+        about: &'static str,
+        run: fn(&[String]) -> ExitCode,
+    ) -> Self {
+        self.tools.push(Tool { name, words, about, run });
+        self
+    }
+
     /// Runs the program: 0 after a clean stop, 78 for a bad configuration, 2 for a bad command line, 1 for the rest.
     pub fn main(self) -> ExitCode {
         let options = match self.command_line().try_get_matches() {
-            Ok(matches) => Options::read(&matches),
+            Ok(matches) => matches,
             Err(error) => error.exit(),
         };
+        for tool in &self.tools {
+            if let Some(words) = options.get_many::<String>(tool.name) {
+                return (tool.run)(&words.cloned().collect::<Vec<_>>());
+            }
+        }
+        let options = Options::read(&options);
         let file = options.config.as_deref();
         let loaded = match config::load::<S>(self.name, file, std::env::vars()) {
             Ok(loaded) => loaded,
@@ -205,6 +241,10 @@ impl<S: Settings> Service<S> {
             .arg(flag("check-config", "Print the configuration in force, secrets redacted, and exit"))
             .arg(path("ready-file", "Write the bound addresses here, as JSON, once listening"))
             .arg(flag("probe", "Ask the running program's admin listener whether it is alive, and exit"))
+            .args(self.tools.iter().map(|tool| {
+                let words = Arg::new(tool.name).long(tool.name).help(tool.about);
+                words.num_args(1..=tool.words.len()).value_names(tool.words)
+            }))
             .subcommands(commands)
     }
 }

@@ -1,15 +1,118 @@
 //! Reads the entries of a master file: directives, and records with their inherited owner, TTL and class.
 
-use super::SyntaxError;
+use super::fields::{self, Fields};
+use super::generate::Generate;
 use super::lexer::{Entry, Lexer, Token};
-use super::rdata_text::{self, Fields, rdata};
+use super::rdata_text::rdata;
+use super::{Quoted, SyntaxError};
 use crate::wire::{Class, Name, RecordType};
-use crate::zone::{Rdata, Record};
+use crate::zone::{Line, Rdata, Record};
+use std::path::{Path, PathBuf};
+
+/// Files within files. More is a file that includes itself.
+const DEPTH_MAX: usize = 16;
+/// Files of one zone.
+const FILES_MAX: usize = 10_000;
 
 /// What a file holds.
 #[derive(Debug)]
 pub struct Contents {
     pub records: Vec<Record>,
+    /// The files that were included, in the order of [`Line::file`], which counts them from 1.
+    pub included: Vec<PathBuf>,
+}
+
+/// Gets the text of a file that `$INCLUDE` names; the error says why it cannot.
+pub type Include<'i> = dyn FnMut(&Path) -> Result<(PathBuf, Vec<u8>), String> + 'i;
+
+/// Reads a whole file whose names are relative to `origin` until it says otherwise; `include` gets further files.
+pub fn read(text: &[u8], origin: &Name, include: &mut Include<'_>) -> Result<Contents, SyntaxError> {
+    let contents = Contents { records: Vec::new(), included: Vec::new() };
+    let state = State { origin: origin.clone(), owner: None, ttl_default: None, ttl_before: None };
+    let mut reader = Reader { contents, state, include };
+    reader.file(text, 0, 0)?;
+    Ok(reader.contents)
+}
+
+/// Reads a file that stands alone.
+pub fn read_alone(text: &[u8], origin: &Name) -> Result<Contents, SyntaxError> {
+    read(text, origin, &mut |_| Err("there is no folder to include it from".into()))
+}
+
+struct Reader<'r, 'i> {
+    contents: Contents,
+    state: State,
+    include: &'r mut Include<'i>,
+}
+
+impl Reader<'_, '_> {
+    fn file(&mut self, text: &[u8], file: u16, depth: usize) -> Result<(), SyntaxError> {
+        let mut lexer = Lexer::new(text);
+        while let Some(entry) = lexer.next_entry()? {
+            let first = entry.tokens[0];
+            if entry.blank_owner || first.quoted || !first.text.starts_with(b"$") {
+                let record = self.state.record(&entry, file)?;
+                self.contents.records.push(record);
+                continue;
+            }
+            let mut fields = Fields::new(&entry);
+            fields.skip();
+            match first.text.to_ascii_uppercase().as_slice() {
+                b"$ORIGIN" => self.state.origin = fields.name("a domain name", &self.state.origin)?,
+                b"$TTL" => self.state.ttl_default = Some(fields.seconds(TTL)?),
+                b"$INCLUDE" => self.include(&mut fields, depth)?,
+                b"$GENERATE" => self.generate(&Generate::read(first.place, &mut fields)?, file)?,
+                _ => {
+                    let expected = "$ORIGIN, $TTL, $INCLUDE or $GENERATE";
+                    return Err(SyntaxError::expected(first.place, expected, first.text));
+                }
+            }
+            fields.finish()?;
+        }
+        Ok(())
+    }
+
+    /// `$INCLUDE file [origin]`. Behind it, origin and owner are again what they were (RFC 1035 section 5.1).
+    fn include(&mut self, fields: &mut Fields<'_, '_>, depth: usize) -> Result<(), SyntaxError> {
+        let token = fields.take("the name of a file")?;
+        let name = fields::string(token)?;
+        let inner = match fields.peek() {
+            Some(_) => fields.name("the origin of the included file", &self.state.origin)?,
+            None => self.state.origin.clone(),
+        };
+        fields.finish()?;
+        let refuse = |why: String| {
+            SyntaxError::new(token.place, format_args!("{} cannot be included: {why}", Quoted(token.text)))
+        };
+        if depth == DEPTH_MAX {
+            return Err(refuse(format!("it would be the file within {DEPTH_MAX} others; a loop?")));
+        }
+        let name = String::from_utf8(name).map_err(|_| refuse("its name is not UTF-8".into()))?;
+        let (path, text) = (self.include)(Path::new(&name)).map_err(refuse)?;
+        self.contents.included.push(path.clone());
+        let file = u16::try_from(self.contents.included.len()).ok().filter(|n| usize::from(*n) <= FILES_MAX);
+        let file = file.ok_or_else(|| refuse(format!("more than {FILES_MAX} files")))?;
+        let outer = (std::mem::replace(&mut self.state.origin, inner), self.state.owner.clone());
+        let outcome = self.file(&text, file, depth + 1);
+        (self.state.origin, self.state.owner) = outer;
+        outcome.map_err(|error| error.in_file(path))
+    }
+
+    fn generate(&mut self, generate: &Generate, file: u16) -> Result<(), SyntaxError> {
+        for (turn, text) in generate.entries() {
+            let in_turn = |error: SyntaxError| {
+                let what = format_args!("in the record for {turn}: {}", error.what);
+                SyntaxError::new(generate.place, what)
+            };
+            let mut lexer = Lexer::new(&text);
+            while let Some(entry) = lexer.next_entry().map_err(in_turn)? {
+                let mut record = self.state.record(&entry, file).map_err(in_turn)?;
+                record.line.number = generate.place.line;
+                self.contents.records.push(record);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What later entries inherit from earlier ones.
@@ -22,35 +125,8 @@ struct State {
     ttl_before: Option<u32>,
 }
 
-/// Reads a whole file whose names are relative to `origin` until it says otherwise.
-pub fn read(text: &[u8], origin: &Name) -> Result<Contents, SyntaxError> {
-    let mut state = State { origin: origin.clone(), owner: None, ttl_default: None, ttl_before: None };
-    let mut lexer = Lexer::new(text);
-    let mut records = Vec::new();
-    while let Some(entry) = lexer.next_entry()? {
-        let first = entry.tokens[0];
-        if !entry.blank_owner && !first.quoted && first.text.starts_with(b"$") {
-            state.directive(&entry)?;
-        } else {
-            records.push(state.record(&entry)?);
-        }
-    }
-    Ok(Contents { records })
-}
-
 impl State {
-    fn directive(&mut self, entry: &Entry<'_>) -> Result<(), SyntaxError> {
-        let mut fields = Fields::new(entry);
-        let directive = fields.take("a directive")?;
-        match directive.text.to_ascii_uppercase().as_slice() {
-            b"$ORIGIN" => self.origin = fields.name("a domain name", &self.origin)?,
-            b"$TTL" => self.ttl_default = Some(fields.seconds(TTL)?),
-            _ => return Err(SyntaxError::expected(directive.place, "$ORIGIN or $TTL", directive.text)),
-        }
-        fields.finish()
-    }
-
-    fn record(&mut self, entry: &Entry<'_>) -> Result<Record, SyntaxError> {
+    fn record(&mut self, entry: &Entry<'_>, file: u16) -> Result<Record, SyntaxError> {
         let mut fields = Fields::new(entry);
         let start = entry.tokens[0].place;
         if !entry.blank_owner {
@@ -70,7 +146,7 @@ impl State {
             SyntaxError::new(start, "expected a TTL: there is no $TTL and no record before to inherit from")
         })?;
         self.ttl_before = Some(ttl);
-        Ok(Record { owner, ttl, record_type, rdata, line: start.line })
+        Ok(Record { owner, ttl, record_type, rdata, line: Line { file, number: start.line } })
     }
 }
 
@@ -83,7 +159,7 @@ fn head(fields: &mut Fields<'_, '_>) -> Result<(Option<u32>, RecordType), Syntax
     loop {
         let token = fields.take("a TTL, a class or a type")?;
         if ttl.is_none() && token.text.first().is_some_and(u8::is_ascii_digit) && !token.quoted {
-            let seconds = rdata_text::seconds(token.text);
+            let seconds = fields::seconds(token.text);
             ttl = Some(seconds.ok_or_else(|| SyntaxError::expected(token.place, TTL, token.text))?);
         } else if class.is_none() && is_class(token)? {
             class = Some(Class::IN);
@@ -122,7 +198,7 @@ mod tests {
     }
 
     fn show(text: &str) -> String {
-        let contents = match read(text.as_bytes(), &origin()) {
+        let contents = match read_alone(text.as_bytes(), &origin()) {
             Ok(contents) => contents,
             Err(error) => return error.to_string(),
         };
@@ -132,8 +208,8 @@ mod tests {
                 Rdata::Plain(octets) => octets.escape_ascii().to_string(),
                 Rdata::Name(name) => name.to_string(),
                 Rdata::Mx { preference, exchange } => format!("{preference} {exchange}"),
-                Rdata::Srv { priority, weight, port, target } => {
-                    format!("{priority} {weight} {port} {target}")
+                Rdata::Around { before, name, after } => {
+                    format!("{} {name} {}", before.escape_ascii(), after.escape_ascii())
                 }
                 Rdata::Soa(soa) => {
                     let mut text = format!("{} {}", soa.primary, soa.mailbox);
@@ -238,7 +314,10 @@ mod tests {
         check_record("@ MX 10 mail", "example.com. 5 MX 10 mail.example.com.");
         check_record("@ MX ten mail", "2:6: expected a preference from 0 to 65535, found 'ten'");
         check_record("@ MX +1 mail", "2:6: expected a preference from 0 to 65535, found '+1'");
-        check_record("_x._tcp SRV 1 2 65535 h", "_x._tcp.example.com. 5 SRV 1 2 65535 h.example.com.");
+        check_record(
+            "_x._tcp SRV 1 2 65535 h",
+            "_x._tcp.example.com. 5 SRV \\x00\\x01\\x00\\x02\\xff\\xff h.example.com. ",
+        );
         check_record("_x._tcp SRV 1 2 65536 h", "2:17: expected a port from 0 to 65535, found '65536'");
     }
     #[test]
@@ -264,8 +343,8 @@ mod tests {
         check_record(r"a TYPE65280 \# 0", "a.example.com. 5 TYPE65280 ");
         check_record(r"a TYPE1 \# 4 c0000201", "a.example.com. 5 A \\xc0\\x00\\x02\\x01");
         check_record(r"a CNAME \# 3 016100", "a.example.com. 5 CNAME a.");
-        check_record(r"a A \# 3 c00002", "2:5: expected A data of 4 octets");
-        check_record(r"a TXT \# 2 0561", "2:7: expected TXT data: one or more length-prefixed strings");
+        check_record(r"a A \# 3 c00002", "2:5: expected A data: an IPv4 address");
+        check_record(r"a TXT \# 2 0561", "2:7: expected TXT data: a string");
         check_record(r"a TYPE65280 \# 3 abcd", "2:16: expected 3 octets, found 2");
         check_record(r"a TYPE65280 \# 1 abcd", "2:16: expected 1 octets, found more");
         check_record(r"a TYPE65280 \# 2 abc d", "2:18: expected octets in hexadecimal, found 'abc'");
@@ -285,10 +364,125 @@ mod tests {
     }
     #[test]
     fn directives() {
-        check("$INCLUDE x", "1:1: expected $ORIGIN or $TTL, found '$INCLUDE'");
+        check("$DATE", "1:1: expected $ORIGIN, $TTL, $INCLUDE or $GENERATE, found '$DATE'");
         check("$origin org.\n$ttl 5\na TXT x", "a.org. 5 TXT \\x01x");
         check("$ORIGIN", "1:8: expected a domain name, found the end of the entry");
     }
+    /// Files of a folder: reading `main` gives the owners of all records with their line and file, or an error.
+    #[track_caller]
+    fn check_files(files: &[(&str, &str)], expected: &str) {
+        let text = |name: &str| files.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
+        let mut include = |path: &Path| {
+            let text = text(path.to_str().unwrap()).ok_or("there is no such file")?;
+            Ok((path.to_owned(), text.as_bytes().to_vec()))
+        };
+        let got = match read(text("main").unwrap().as_bytes(), &origin(), &mut include) {
+            Ok(contents) => {
+                let show = |record: &Record| format!("{} {}:{}", record.owner, record.line.file, record.line);
+                contents.records.iter().map(show).collect::<Vec<_>>().join("\n")
+            }
+            Err(error) => {
+                let file = error.file.as_ref().map_or(String::new(), |file| format!("{}:", file.display()));
+                format!("{file}{error}")
+            }
+        };
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn included_files_have_an_origin_and_leave_ours_as_it_was() {
+        check_files(
+            &[
+                ("main", "$TTL 1\na TXT x\n$INCLUDE one sub\n TXT y\nb TXT z\n$INCLUDE \"one\""),
+                ("one", "@ TXT 1\n$ORIGIN deep\nc TXT 2\n"),
+            ],
+            "a.example.com. 0:2\nsub.example.com. 1:1\nc.deep.sub.example.com. 1:3\na.example.com. 0:4\n\
+             b.example.com. 0:5\nexample.com. 2:1\nc.deep.example.com. 2:3",
+        );
+    }
+    #[test]
+    fn an_error_in_an_included_file_names_it() {
+        check_files(
+            &[("main", "$TTL 1\n$INCLUDE one"), ("one", "\n$INCLUDE two"), ("two", "a A x")],
+            "two:1:5: expected an IPv4 address, found 'x'",
+        );
+        check_files(
+            &[("main", "$TTL 1\n$INCLUDE one"), ("one", "\n$INCLUDE two")],
+            "one:2:10: 'two' cannot be included: there is no such file",
+        );
+        check_files(&[("main", "$INCLUDE")], "1:9: expected the name of a file, found the end of the entry");
+    }
+    #[test]
+    fn a_file_that_includes_itself_is_noticed() {
+        check_files(
+            &[("main", "$INCLUDE main")],
+            "main:1:10: 'main' cannot be included: it would be the file within 16 others; a loop?",
+        );
+    }
+
+    /// Owner and data of what a `$GENERATE` line gives, as text.
+    #[track_caller]
+    fn check_generated(line: &str, expected: &[&str]) {
+        assert_eq!(show(&format!("$TTL 5\n$GENERATE {line}")), expected.join("\n"));
+    }
+
+    #[test]
+    fn generated_numbers() {
+        check_generated("8-9 h$ TXT a$", &["h8.example.com. 5 TXT \\x02a8", "h9.example.com. 5 TXT \\x02a9"]);
+        check_generated(
+            "0-9/4 $ 7 IN PTR h$.x.",
+            &["0.example.com. 7 PTR h0.x.", "4.example.com. 7 PTR h4.x.", "8.example.com. 7 PTR h8.x."],
+        );
+    }
+    #[test]
+    fn generated_numbers_have_an_offset_a_width_and_a_base() {
+        for (form, expected) in [
+            ("${5}", "22"),
+            ("${-20}", "-3"),
+            ("${+1,4}", "0018"),
+            ("${0,0,d}", "17"),
+            ("${0,4,x}", "0011"),
+            ("${9,4,X}", "001A"),
+            ("${0,1,o}", "21"),
+            ("${0,7,n}", "1.1.0.0"),
+            ("${9,3,N}", "A.1"),
+            ("${0,2,n}", "1.1"),
+            ("$$", "\\$"),
+            ("\\$", "\\$"),
+            ("a\\.$", "a\\.17"),
+            ("$-$", "17-17"),
+        ] {
+            let expected = format!("{expected}.example.com. 5 PTR x.");
+            check_generated(&format!("17-17 {form} PTR x."), &[&expected]);
+        }
+        // The width of nibbles counts their dots.
+        check_generated("17-17 ${0,6,n} PTR x.", &["1.1.0. 5 PTR x."]);
+    }
+    #[test]
+    fn what_generates_nothing() {
+        check_record(
+            "$GENERATE 3-1 a$ A 192.0.2.$",
+            "2:11: expected a range as START-STOP or START-STOP/STEP, found '3-1'",
+        );
+        check_record(
+            "$GENERATE 1-3/0 a A 192.0.2.1",
+            "2:11: expected a range as START-STOP or START-STOP/STEP, found '1-3/0'",
+        );
+        check_record(
+            "$GENERATE 0-2147483647 a A 192.0.2.1",
+            "2:1: 2147483648 records; at most 4194304 are generated",
+        );
+        check_record(
+            "$GENERATE 1-3 a${1,2,z} A 192.0.2.1",
+            "2:15: expected ${OFFSET}, ${OFFSET,WIDTH} or ${OFFSET,WIDTH,BASE} with BASE d, o, x, X, n or N, found '${1,2,z}'",
+        );
+        check_record(
+            "$GENERATE 250-260 a$ A 192.0.2.$",
+            "2:1: in the record for 256: expected an IPv4 address, found '192.0.2.256'",
+        );
+        check_record("$GENERATE 1-2", "2:14: expected the owner's name, found the end of the entry");
+    }
+
     #[test]
     fn errors_inside_parentheses_name_their_own_line() {
         check_record("@ SOA a b (\n 1\n 2x\n)", "4:2: expected the refresh time, found '2x'");

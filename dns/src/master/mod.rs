@@ -2,12 +2,17 @@
 //! file, line and column of what is wrong and what was expected there.
 
 pub mod entry;
+pub mod fields;
+pub mod generate;
 pub mod lexer;
+pub mod location;
 pub mod rdata_text;
+pub mod svcb;
 
-pub use entry::{Contents, read};
+pub use entry::{Contents, Include, read, read_alone};
 
 use std::fmt;
+use std::path::PathBuf;
 
 /// A place in a master file, both numbers from 1; the column counts octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +25,21 @@ pub struct Place {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{}: {what}", place.line, place.column)]
 pub struct SyntaxError {
+    /// The included file that it stands in; none is the zone's own.
+    pub file: Option<PathBuf>,
     pub place: Place,
     pub what: String,
 }
 
 impl SyntaxError {
     pub(crate) fn new(place: Place, what: impl fmt::Display) -> SyntaxError {
-        SyntaxError { place, what: what.to_string() }
+        SyntaxError { file: None, place, what: what.to_string() }
+    }
+
+    /// The same error, of an included file unless it comes from one further in.
+    pub(crate) fn in_file(mut self, path: PathBuf) -> SyntaxError {
+        self.file.get_or_insert(path);
+        self
     }
 
     /// The usual form: what the grammar wants here, and what stands there.

@@ -3,6 +3,7 @@
 
 pub mod name;
 pub mod query;
+pub mod shape;
 pub mod types;
 pub mod writer;
 

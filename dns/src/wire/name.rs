@@ -157,6 +157,18 @@ impl Name {
         labels.rest.eq_ignore_ascii_case(&other.wire)
     }
 
+    pub fn is_root(&self) -> bool {
+        self.wire.len() == 1
+    }
+
+    /// This name with the end `from` replaced by `to`, as a DNAME asks for (RFC 6672 section 2.2). It must be within `from`;
+    /// fails when the result would be too long.
+    pub fn redirected(&self, from: &Name, to: &Name) -> Result<Name, NameError> {
+        let kept = &self.wire[..self.wire.len().saturating_sub(from.wire.len())];
+        let wire = [kept, to.wire()].concat();
+        if wire.len() > NAME_BYTES_MAX { Err(NameError::TooLong) } else { Ok(Name { wire: wire.into() }) }
+    }
+
     /// Whether the leftmost label is `*` (RFC 4592 section 2.1.1).
     pub fn is_wildcard(&self) -> bool {
         self.wire.starts_with(b"\x01*")
@@ -235,7 +247,7 @@ impl Hash for Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.wire.len() == 1 {
+        if self.is_root() {
             return f.write_str(".");
         }
         for label in self.labels() {

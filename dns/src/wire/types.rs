@@ -15,23 +15,34 @@ impl RecordType {
     pub const MX: RecordType = RecordType(15);
     pub const TXT: RecordType = RecordType(16);
     pub const AAAA: RecordType = RecordType(28);
+    pub const AFSDB: RecordType = RecordType(18);
+    pub const RT: RecordType = RecordType(21);
     pub const SRV: RecordType = RecordType(33);
+    pub const NAPTR: RecordType = RecordType(35);
+    pub const KX: RecordType = RecordType(36);
     pub const DNAME: RecordType = RecordType(39);
     pub const OPT: RecordType = RecordType(41);
     pub const DS: RecordType = RecordType(43);
     pub const RRSIG: RecordType = RecordType(46);
     pub const NSEC: RecordType = RecordType(47);
+    pub const SVCB: RecordType = RecordType(64);
+    pub const HTTPS: RecordType = RecordType(65);
     pub const TKEY: RecordType = RecordType(249);
     pub const TSIG: RecordType = RecordType(250);
     pub const IXFR: RecordType = RecordType(251);
     pub const AXFR: RecordType = RecordType(252);
     pub const ANY: RecordType = RecordType(255);
-    pub const CAA: RecordType = RecordType(257);
 
     /// Reads a mnemonic or the `TYPE65280` form of RFC 3597.
     pub fn from_text(text: &[u8]) -> Option<RecordType> {
         let known = NAMES.iter().find(|(_, name)| name.as_bytes().eq_ignore_ascii_case(text));
         known.map(|(number, _)| RecordType(*number)).or_else(|| numbered(text, b"TYPE").map(RecordType))
+    }
+
+    /// The name in zone files, where it has one.
+    pub fn mnemonic(self) -> Option<&'static str> {
+        let at = NAMES.binary_search_by_key(&self.0, |(number, _)| *number).ok()?;
+        Some(NAMES[at].1)
     }
 
     /// Types that only occur in questions or in transport, and can never stand in a zone (RFC 6895 section 3.1).
@@ -45,45 +56,84 @@ impl RecordType {
     }
 }
 
-/// Mnemonics we print and read. Types without a text form of their own here are written as RFC 3597's `\#`.
-const NAMES: [(u16, &str); 31] = [
+/// Mnemonics we print and read.
+const NAMES: [(u16, &str); 70] = [
     (1, "A"),
     (2, "NS"),
     (5, "CNAME"),
     (6, "SOA"),
+    (7, "MB"),
+    (8, "MG"),
+    (9, "MR"),
     (12, "PTR"),
     (13, "HINFO"),
+    (14, "MINFO"),
     (15, "MX"),
     (16, "TXT"),
     (17, "RP"),
     (18, "AFSDB"),
+    (19, "X25"),
+    (20, "ISDN"),
+    (21, "RT"),
+    (24, "SIG"),
+    (25, "KEY"),
+    (26, "PX"),
+    (27, "GPOS"),
     (28, "AAAA"),
     (29, "LOC"),
     (33, "SRV"),
     (35, "NAPTR"),
+    (36, "KX"),
+    (37, "CERT"),
     (39, "DNAME"),
     (41, "OPT"),
+    (42, "APL"),
     (43, "DS"),
     (44, "SSHFP"),
+    (45, "IPSECKEY"),
     (46, "RRSIG"),
     (47, "NSEC"),
     (48, "DNSKEY"),
+    (49, "DHCID"),
     (50, "NSEC3"),
     (51, "NSEC3PARAM"),
     (52, "TLSA"),
+    (53, "SMIMEA"),
+    (55, "HIP"),
+    (56, "NINFO"),
+    (57, "RKEY"),
+    (58, "TALINK"),
+    (59, "CDS"),
+    (60, "CDNSKEY"),
+    (61, "OPENPGPKEY"),
+    (62, "CSYNC"),
+    (63, "ZONEMD"),
     (64, "SVCB"),
     (65, "HTTPS"),
     (99, "SPF"),
+    (104, "NID"),
+    (105, "L32"),
+    (106, "L64"),
+    (107, "LP"),
+    (108, "EUI48"),
+    (109, "EUI64"),
+    (249, "TKEY"),
+    (250, "TSIG"),
     (251, "IXFR"),
     (252, "AXFR"),
     (255, "ANY"),
+    (256, "URI"),
     (257, "CAA"),
+    (258, "AVC"),
+    (262, "WALLET"),
+    (32768, "TA"),
+    (32769, "DLV"),
 ];
 
 impl fmt::Display for RecordType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match NAMES.iter().find(|(number, _)| *number == self.0) {
-            Some((_, name)) => f.write_str(name),
+        match self.mnemonic() {
+            Some(name) => f.write_str(name),
             None => write!(f, "TYPE{}", self.0),
         }
     }
@@ -189,6 +239,11 @@ mod tests {
         for bad in ["", "TYPE", "TYPE65536", "TYPE+1", "TYPEX", "AA"] {
             assert_eq!(RecordType::from_text(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn mnemonics_stand_in_rising_order() {
+        assert!(NAMES.is_sorted_by(|a, b| a.0 < b.0));
     }
 
     #[test]

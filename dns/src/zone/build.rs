@@ -6,6 +6,7 @@ use super::rdata::{Rdata, Soa};
 use super::rrset::{Order, OrderPolicy, Rrset};
 use crate::wire::{Name, RecordType};
 use std::collections::HashMap;
+use std::fmt;
 
 /// One record as a master file gives it.
 #[derive(Debug, Clone)]
@@ -14,8 +15,23 @@ pub struct Record {
     pub ttl: u32,
     pub record_type: RecordType,
     pub rdata: Rdata,
-    /// Where it stands in its file, from 1.
-    pub line: u32,
+    /// Where it stands.
+    pub line: Line,
+}
+
+/// A line of a zone's text. Prints as the number alone: who knows the files puts the right one in front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Line {
+    /// 0 is the zone's own file; included ones count from 1.
+    pub file: u16,
+    /// From 1; 0 where the zone as a whole is meant.
+    pub number: u32,
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.number)
+    }
 }
 
 /// A zone, complete and checked.
@@ -38,13 +54,13 @@ pub struct Node {
     pub rrsets: Vec<Rrset>,
     /// By lower-case label.
     pub(super) children: HashMap<Box<[u8]>, NodeId>,
-    /// The line of the first record here, 0 for empty names; for the checks' messages.
-    pub(super) line: u32,
+    /// The line of the first record here; for the checks' messages.
+    pub(super) line: Line,
 }
 
 impl Node {
     fn new(name: Name) -> Node {
-        Node { name, rrsets: Vec::new(), children: HashMap::new(), line: 0 }
+        Node { name, rrsets: Vec::new(), children: HashMap::new(), line: Line::default() }
     }
 
     /// The set of one type.

@@ -1,7 +1,7 @@
 //! What makes a set of records a zone. Errors are what would be answered wrongly or could not be answered; everything
 //! that is merely odd is a warning.
 
-use super::build::{Node, Record, Zone};
+use super::build::{Line, Node, Record, Zone};
 use super::lookup::Found;
 use super::rdata::Rdata;
 use crate::wire::{Name, RecordType};
@@ -18,12 +18,12 @@ pub(super) const RECORDS_MAX: usize = RRSET_BYTES_MAX / 13;
 /// Something wrong with a zone, and the line it was noticed at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    pub line: u32,
+    pub line: Line,
     pub what: String,
 }
 
 impl Fault {
-    fn new(line: u32, what: impl Into<String>) -> Fault {
+    fn new(line: Line, what: impl Into<String>) -> Fault {
         Fault { line, what: what.into() }
     }
 }
@@ -100,7 +100,10 @@ pub(super) fn zone(zone: &Zone, warnings: &mut Vec<Fault>) -> Result<(), Fault> 
     let apex = zone.apex();
     for required in [RecordType::SOA, RecordType::NS] {
         if apex.rrset(required).is_none() {
-            return Err(Fault::new(0, format!("no {required} record at the apex, {}", zone.origin)));
+            return Err(Fault::new(
+                Line::default(),
+                format!("no {required} record at the apex, {}", zone.origin),
+            ));
         }
     }
     for node in &zone.nodes {

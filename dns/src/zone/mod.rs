@@ -7,7 +7,7 @@ pub mod rdata;
 pub mod rrset;
 pub mod zones;
 
-pub use build::{Record, Zone};
+pub use build::{Line, Record, Zone};
 pub use check::Fault;
 pub use lookup::Found;
 pub use rdata::{Rdata, Soa};

@@ -1,6 +1,7 @@
 //! The data of one record, kept so that it can be written at once: plain octets, except where a name may be compressed
 //! (the types of RFC 1035, by RFC 3597 section 4) or leads to more records.
 
+use crate::wire::shape;
 use crate::wire::{Full, Name, NameError, RecordType, Writer};
 
 /// Record data.
@@ -8,17 +9,17 @@ use crate::wire::{Full, Name, NameError, RecordType, Writer};
 pub enum Rdata {
     /// Any type whose octets are sent as they are.
     Plain(Box<[u8]>),
-    /// NS, CNAME and PTR.
+    /// NS, CNAME and PTR: one name, which may be compressed.
     Name(Name),
     Mx {
         preference: u16,
         exchange: Name,
     },
-    Srv {
-        priority: u16,
-        weight: u16,
-        port: u16,
-        target: Name,
+    /// Octets with a name that matters among them, which is never compressed: the target of SRV, SVCB, DNAME and others.
+    Around {
+        before: Box<[u8]>,
+        name: Name,
+        after: Box<[u8]>,
     },
     Soa(Box<Soa>),
 }
@@ -37,22 +38,33 @@ pub struct Soa {
 }
 
 impl Rdata {
-    /// Reads uncompressed octets, as RFC 3597's `\#` gives them, and checks those of the types known here.
-    pub fn from_wire(record_type: RecordType, octets: &[u8]) -> Result<Rdata, &'static str> {
-        let plain = || Ok(Rdata::Plain(octets.into()));
-        match record_type {
-            RecordType::A if octets.len() != 4 => Err("A data of 4 octets"),
-            RecordType::AAAA if octets.len() != 16 => Err("AAAA data of 16 octets"),
-            RecordType::NS | RecordType::CNAME | RecordType::PTR => {
-                Name::from_wire(octets).map(Rdata::Name).map_err(|_| "one uncompressed name")
+    /// Reads uncompressed octets and checks that they have the shape of their type. The error says what was expected.
+    pub fn from_wire(record_type: RecordType, octets: &[u8]) -> Result<Rdata, String> {
+        let Some(fields) = shape::of(record_type) else { return Ok(Rdata::Plain(octets.into())) };
+        let wrong = || {
+            let fields: Vec<&str> = fields.iter().map(|field| field.expected()).collect();
+            format!("{record_type} data: {}", fields.join(", "))
+        };
+        let name = shape::check(fields, octets).ok_or_else(wrong)?;
+        Ok(match (record_type, name) {
+            (RecordType::SOA, _) => soa(octets).map_err(|_| wrong())?,
+            (_, Some(at)) if leads_on(record_type) => {
+                let name = Name::from_wire(&octets[at.clone()]).map_err(|_| wrong())?;
+                match record_type {
+                    RecordType::NS | RecordType::CNAME | RecordType::PTR => Rdata::Name(name),
+                    RecordType::MX => {
+                        let preference = u16::from_be_bytes([octets[0], octets[1]]);
+                        Rdata::Mx { preference, exchange: name }
+                    }
+                    _ => Rdata::Around {
+                        before: octets[..at.start].into(),
+                        name,
+                        after: octets[at.end..].into(),
+                    },
+                }
             }
-            RecordType::MX => mx(octets).ok_or("MX data: a preference and a name"),
-            RecordType::SRV => srv(octets).ok_or("SRV data: three numbers and a name"),
-            RecordType::SOA => soa(octets).map_err(|_| "SOA data: two names and five numbers"),
-            RecordType::TXT if !is_strings(octets) => Err("TXT data: one or more length-prefixed strings"),
-            RecordType::CAA if !is_caa(octets) => Err("CAA data: flags, a tag and a value"),
-            _ => plain(),
-        }
+            _ => Rdata::Plain(octets.into()),
+        })
     }
 
     /// Octets on the wire without compression, the length field not counted.
@@ -61,19 +73,20 @@ impl Rdata {
             Rdata::Plain(octets) => octets.len(),
             Rdata::Name(name) => name.wire().len(),
             Rdata::Mx { exchange, .. } => 2 + exchange.wire().len(),
-            Rdata::Srv { target, .. } => 6 + target.wire().len(),
+            Rdata::Around { before, name, after } => before.len() + name.wire().len() + after.len(),
             Rdata::Soa(soa) => 20 + soa.primary.wire().len() + soa.mailbox.wire().len(),
         }
     }
 
-    /// The host whose addresses a client will want next.
+    /// The host whose addresses a client will want next. The root means that there is none (RFC 2782, RFC 7505).
     pub fn target(&self, record_type: RecordType) -> Option<&Name> {
-        match self {
+        let name = match self {
             Rdata::Name(name) if record_type == RecordType::NS => Some(name),
             Rdata::Mx { exchange, .. } => Some(exchange),
-            Rdata::Srv { target, .. } => Some(target),
+            Rdata::Around { name, .. } if record_type != RecordType::DNAME => Some(name),
             _ => None,
-        }
+        };
+        name.filter(|name| !name.is_root())
     }
 
     /// Writes the data without its length field.
@@ -85,12 +98,10 @@ impl Rdata {
                 writer.put_u16(*preference)?;
                 writer.put_name(exchange)
             }
-            // RFC 2782: the target is not compressed.
-            Rdata::Srv { priority, weight, port, target } => {
-                writer.put_u16(*priority)?;
-                writer.put_u16(*weight)?;
-                writer.put_u16(*port)?;
-                writer.put(target.wire())
+            Rdata::Around { before, name, after } => {
+                writer.put(before)?;
+                writer.put(name.wire())?;
+                writer.put(after)
             }
             Rdata::Soa(soa) => {
                 writer.put_name(&soa.primary)?;
@@ -104,20 +115,20 @@ impl Rdata {
     }
 }
 
-fn mx(octets: &[u8]) -> Option<Rdata> {
-    let (preference, name) = octets.split_first_chunk::<2>()?;
-    Some(Rdata::Mx { preference: u16::from_be_bytes(*preference), exchange: Name::from_wire(name).ok()? })
-}
-
-fn srv(octets: &[u8]) -> Option<Rdata> {
-    let (numbers, name) = octets.split_first_chunk::<6>()?;
-    let number = |at: usize| u16::from_be_bytes([numbers[at], numbers[at + 1]]);
-    Some(Rdata::Srv {
-        priority: number(0),
-        weight: number(2),
-        port: number(4),
-        target: Name::from_wire(name).ok()?,
-    })
+/// Whether the first name in the data is one that an answer goes on with.
+fn leads_on(record_type: RecordType) -> bool {
+    let compressed = [RecordType::NS, RecordType::CNAME, RecordType::PTR, RecordType::MX];
+    let plain = [
+        RecordType::DNAME,
+        RecordType::SRV,
+        RecordType::AFSDB,
+        RecordType::RT,
+        RecordType::KX,
+        RecordType::NAPTR,
+        RecordType::SVCB,
+        RecordType::HTTPS,
+    ];
+    compressed.contains(&record_type) || plain.contains(&record_type)
 }
 
 fn soa(octets: &[u8]) -> Result<Rdata, NameError> {
@@ -135,27 +146,4 @@ fn soa(octets: &[u8]) -> Result<Rdata, NameError> {
         expire: number(12),
         minimum: number(16),
     })))
-}
-
-fn is_strings(mut octets: &[u8]) -> bool {
-    if octets.is_empty() {
-        return false;
-    }
-    while let Some((&length, rest)) = octets.split_first() {
-        match rest.get(usize::from(length)..) {
-            Some(rest) => octets = rest,
-            None => return false,
-        }
-    }
-    true
-}
-
-fn is_caa(octets: &[u8]) -> bool {
-    match octets {
-        [_, length, rest @ ..] => {
-            let tag = rest.get(..usize::from(*length)).unwrap_or_default();
-            !tag.is_empty() && tag.iter().all(u8::is_ascii_alphanumeric)
-        }
-        _ => false,
-    }
 }

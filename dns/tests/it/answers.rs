@@ -47,7 +47,7 @@ txtonly   TXT x
 ; Delegations.
 child     NS  ns.child
 child     NS  ns2.child
-child     DS  \# 4 00010203
+child     DS  1 8 2 00ff
 ns.child  A   192.0.2.100
 ns2.child AAAA 2001:db8::100
 outside   NS  ns.elsewhere.

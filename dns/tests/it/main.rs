@@ -7,8 +7,11 @@
 )]
 
 mod answers;
+mod check_zone;
 mod hostile;
 mod packets;
+mod peers;
+mod rdata;
 mod rotation;
 mod running;
 mod serve;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 pub(crate) fn zones(files: &[(&str, &str)], policy: OrderPolicy) -> Zones {
     let build = |(origin, text): &(&str, &str)| {
         let origin = name(origin);
-        let contents =
-            dns::master::read(text.as_bytes(), &origin).unwrap_or_else(|error| panic!("{origin}: {error}"));
+        let contents = dns::master::read_alone(text.as_bytes(), &origin)
+            .unwrap_or_else(|error| panic!("{origin}: {error}"));
         let (zone, _) =
             Zone::build(origin, contents.records, policy).unwrap_or_else(|fault| panic!("{fault:?}"));
         Arc::new(zone)

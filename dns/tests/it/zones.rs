@@ -6,7 +6,7 @@ use dns::zone::{OrderPolicy, Zone};
 /// Builds `z.` from a good apex on lines 1 to 4 and `more` from line 5 on; returns errors and warnings, one a line.
 fn build(text: &str) -> String {
     let origin = name("z.");
-    let contents = match dns::master::read(text.as_bytes(), &origin) {
+    let contents = match dns::master::read_alone(text.as_bytes(), &origin) {
         Ok(contents) => contents,
         Err(error) => return error.to_string(),
     };
@@ -55,7 +55,7 @@ fn an_alias_stands_alone() {
     check("a A 192.0.2.1\na CNAME b", "6: CNAME at a.z., which has A already: a CNAME stands alone");
     check("a CNAME b\na CNAME c", "6: CNAME at a.z., which has CNAME already: a CNAME stands alone");
     check("@ CNAME b.elsewhere.", "5: CNAME at z., which has SOA already: a CNAME stands alone");
-    check("a CNAME ns\na NSEC \\# 4 00000000", "");
+    check("a CNAME ns\na NSEC a A NSEC", "");
 }
 #[test]
 fn ttls_of_a_set_are_made_equal() {
@@ -93,7 +93,7 @@ fn targets_are_no_aliases() {
 fn occluded_records_are_pointed_out() {
     check("c NS ns.elsewhere.\na.c TXT x", "warning 6: a.c.z. TXT: never answered, c.z. is delegated");
     check("c NS ns.elsewhere.\nc TXT x", "warning 5: c.z. TXT: never answered, c.z. is delegated");
-    check("c NS ns.elsewhere.\nc DS \\# 4 00010203\na.c A 192.0.2.1", "");
+    check("c NS ns.elsewhere.\nc DS 1 8 2 00ff\na.c A 192.0.2.1", "");
 }
 #[test]
 fn alias_loops_are_pointed_out() {
