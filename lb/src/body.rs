@@ -15,7 +15,7 @@ use crate::connection::Progress;
 use crate::failure::Failure;
 use crate::proxy::Finish;
 use crate::record::Termination;
-use crate::upstream::Loan;
+use crate::upstream::{AnswerError, Loan};
 
 /// How far the upload of one request has come: shared by its body, by whoever waits for the answer, and by the answer's
 /// body, which returns the connection only when the upload is over.
@@ -32,10 +32,11 @@ impl Upload {
         Self { finished: Cell::new(None), last: Cell::new(now), broken: Cell::new(None), bytes: Cell::new(0) }
     }
 
-    /// A new attempt begins: earlier silence was another backend's.
-    pub(crate) fn restart(&self, now: Instant, finished: bool) {
+    /// A new attempt begins: earlier silence was another backend's. `whole`: how long the body is, if it is there.
+    pub(crate) fn restart(&self, now: Instant, whole: Option<usize>) {
         self.last.set(now);
-        self.finished.set(finished.then_some(now));
+        self.finished.set(whole.map(|_| now));
+        self.bytes.set(self.bytes.get() + whole.unwrap_or_default() as u64);
     }
 
     pub(crate) fn finished(&self) -> Option<Instant> {
@@ -70,10 +71,7 @@ impl Upload {
 #[derive(Debug)]
 pub(crate) enum RequestBody {
     Empty,
-    Buffered {
-        bytes: Option<Bytes>,
-        upload: Rc<Upload>,
-    },
+    Buffered(Option<Bytes>),
     /// `left`: so many bytes may still come.
     Stream {
         inner: Incoming,
@@ -102,10 +100,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Buffered { bytes, upload } => {
-                upload.moved(bytes.as_ref().map_or(0, Bytes::len), true);
-                Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-            }
+            Self::Buffered(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream { inner, upload, progress, left } => {
                 let polled = Pin::new(&mut *inner).poll_frame(cx);
                 progress.body(polled.is_pending());
@@ -133,7 +128,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Buffered { bytes, .. } => bytes.is_none(),
+            Self::Buffered(bytes) => bytes.is_none(),
             Self::Stream { inner, .. } => inner.is_end_stream(),
         }
     }
@@ -141,7 +136,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Buffered { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Buffered(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Stream { inner, .. } => inner.size_hint(),
         }
     }
@@ -161,7 +156,6 @@ pub(crate) enum ResponseBody {
 /// A backend's body, with the connection it comes from.
 #[derive(Debug)]
 pub(crate) struct BackendBody {
-    inner: Incoming,
     /// The length of a body that is not sent.
     absent: Option<u64>,
     ended: bool,
@@ -174,14 +168,13 @@ pub(crate) struct BackendBody {
 
 impl BackendBody {
     pub(crate) fn new(
-        inner: Incoming,
         absent: Option<u64>,
         loan: Loan,
         upload: Rc<Upload>,
         progress: Rc<Progress>,
         finish: Finish,
     ) -> Self {
-        Self { inner, absent, ended: false, sent: 0, upload, progress, loan: Some(loan), finish }
+        Self { absent, ended: false, sent: 0, upload, progress, loan: Some(loan), finish }
     }
 }
 
@@ -189,7 +182,7 @@ impl Drop for BackendBody {
     fn drop(&mut self) {
         self.progress.answer(false);
         let Some(loan) = self.loan.take() else { return };
-        let whole = self.ended || self.inner.is_end_stream();
+        let whole = self.ended || loan.is_end_stream();
         let metrics = &loan.lease.backend.metrics;
         metrics.bytes_in.inc_by(self.upload.bytes());
         metrics.bytes_out.inc_by(self.sent);
@@ -210,18 +203,18 @@ impl Drop for BackendBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match self.get_mut() {
             Self::Own { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Backend(body) => {
                 body.progress.asked_for();
                 let polled = match &mut body.loan {
-                    Some(loan) => loan.poll_frame(&mut body.inner, cx),
+                    Some(loan) => loan.poll_frame(cx),
                     None => Poll::Ready(None),
                 };
                 body.progress.answer(polled.is_pending());
@@ -245,14 +238,20 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own { bytes, .. } => bytes.is_none(),
-            Self::Backend(body) => body.absent.is_none() && body.inner.is_end_stream(),
+            Self::Backend(body) => {
+                body.absent.is_none() && body.loan.as_ref().is_none_or(Loan::is_end_stream)
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Self::Backend(body) => body.absent.map_or_else(|| body.inner.size_hint(), SizeHint::with_exact),
+            Self::Backend(body) => match (body.absent, &body.loan) {
+                (Some(absent), _) => SizeHint::with_exact(absent),
+                (None, Some(loan)) => loan.size_hint(),
+                (None, None) => SizeHint::with_exact(0),
+            },
         }
     }
 }

@@ -7,13 +7,14 @@
 //!
 //! Read in this order: `config`, `server`, `worker`, `connection` with `tls` and `tunnel` (sockets and deadlines towards the client),
 //! `proxy` (one request's walk), `upstream` and `body` (sockets towards the backends), `roster` with `discovery` and `prober`;
-//! then the modules that only decide: `proxy_protocol`, `head`, `validate`, `limits`, `router`, `headers`, `cookies`, `ticket`, `affinity`, `table`,
+//! then the modules that only decide: `proxy_protocol`, `head`, `answer`, `validate`, `limits`, `router`, `headers`, `cookies`, `ticket`, `affinity`, `table`,
 //! `balance`, `queue`, `explain`, `retry`, `health`, `ejection`, `content`, `standing`, `members`, `failure`.
 
 mod access_log;
 mod admin;
 mod affinity;
 mod alarms;
+mod answer;
 mod balance;
 mod body;
 mod commons;

@@ -4,7 +4,6 @@ mod call;
 mod choosing;
 mod finish;
 mod redirect;
-mod spare;
 mod sticking;
 
 use std::cell::OnceCell;
@@ -18,7 +17,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -41,7 +40,6 @@ use crate::worker::Worker;
 use call::{Call, Served};
 use choosing::Choosing;
 pub(crate) use finish::Finish;
-pub(crate) use spare::Spares;
 
 /// Who answered, by its own word.
 const X_SERVED_BY: HeaderName = HeaderName::from_static("x-served-by");
@@ -214,8 +212,13 @@ impl Walk<'_> {
         };
         let (later, now) = (OnceCell::new(), Instant::now());
         let choosing = Choosing::new(self.worker, pool, &later, (affinity.prefer, key), now);
-        let outbound =
-            Outbound { method: head.method, uri: Uri::from(target), headers: head.headers, chunked };
+        let outbound = Outbound {
+            method: head.method,
+            target,
+            headers: head.headers,
+            upgrades: upgrade.is_some(),
+            chunked,
+        };
         if pool.config.sticky.is_some() {
             self.finish.record().affinity = Some(affinity.outcome.kind());
         }
@@ -234,11 +237,10 @@ impl Walk<'_> {
         wanted: &Wanted,
     ) -> Result<Forwarded, Problem> {
         let (config, metrics) = (&self.snapshot.config, &self.worker.shared.metrics);
-        let switching = hyper::upgrade::on(&mut served.response);
-        let (mut parts, body) = served.response.into_parts();
+        let mut parts = served.answer.parts;
         parts.version = Version::HTTP_11;
         if parts.status.is_informational() {
-            return self.switch(parts, wanted.upgrade.as_ref(), switching, served.loan);
+            return self.switch(parts, wanted.upgrade.as_ref(), served.answer.switching, served.loan);
         }
         match validate::answer(&mut parts.headers) {
             Ok(true) => {}
@@ -275,7 +277,7 @@ impl Walk<'_> {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         let absent = self.absent_length(&parts);
-        let body = Some(Rest { body, absent, loan: served.loan, upload: served.upload });
+        let body = Some(Rest { absent, loan: served.loan, upload: served.upload });
         Ok(Forwarded { parts, body })
     }
 
@@ -285,12 +287,12 @@ impl Walk<'_> {
         &self,
         mut parts: http::response::Parts,
         wanted: Option<&HeaderValue>,
-        switching: OnUpgrade,
+        switching: Option<OnUpgrade>,
         loan: Loan,
     ) -> Result<Forwarded, Problem> {
         let wanted = wanted.filter(|_| parts.status == StatusCode::SWITCHING_PROTOCOLS);
         let chosen = wanted.and_then(|wanted| headers::switched(&parts.headers, wanted));
-        let chosen = chosen.ok_or(Failure::BadResponse)?;
+        let (chosen, switching) = chosen.zip(switching).ok_or(Failure::BadResponse)?;
         loan.lease.backend.metrics.answered(parts.status);
         headers::to_client(&mut parts.headers, self.request_id);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -382,8 +384,10 @@ struct Wanted {
 #[derive(Debug)]
 struct Outbound {
     method: Method,
-    uri: Uri,
+    target: PathAndQuery,
     headers: HeaderMap,
+    /// It asks for a switch of protocols.
+    upgrades: bool,
     /// The body came without a length.
     chunked: bool,
 }
@@ -394,7 +398,6 @@ struct Forwarded {
 }
 
 struct Rest {
-    body: Incoming,
     absent: Option<u64>,
     loan: Loan,
     upload: Rc<crate::body::Upload>,
@@ -403,14 +406,9 @@ struct Rest {
 impl Forwarded {
     fn into_response(self, finish: Finish, progress: &Rc<Progress>) -> Response<ResponseBody> {
         let body = match self.body {
-            Some(Rest { body, absent, loan, upload }) => ResponseBody::Backend(BackendBody::new(
-                body,
-                absent,
-                loan,
-                upload,
-                Rc::clone(progress),
-                finish,
-            )),
+            Some(Rest { absent, loan, upload }) => {
+                ResponseBody::Backend(BackendBody::new(absent, loan, upload, Rc::clone(progress), finish))
+            }
             None => {
                 finish.bodiless(self.parts.status);
                 ResponseBody::Own { bytes: None, _finish: finish }

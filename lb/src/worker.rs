@@ -23,7 +23,6 @@ use crate::connection::{self, Speaks};
 use crate::failure::Failure;
 use crate::limits::Counts;
 use crate::metrics::Metrics;
-use crate::proxy::Spares;
 use crate::retry::Budget;
 use crate::roster::Event;
 use crate::snapshot::{Backend, Pool, Snapshot};
@@ -49,7 +48,6 @@ pub(crate) struct Shared {
 pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) upstreams: Rc<Upstreams>,
-    pub(crate) spares: Spares,
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) budget: RefCell<Budget>,
     pub(crate) pickers: Pickers,
@@ -94,7 +92,6 @@ pub(crate) async fn run(
     let worker = Rc::new(Worker {
         budget: RefCell::new(Budget::new(config.retry.budget, Instant::now())),
         upstreams: Rc::new(Upstreams::new(Rc::clone(&alarms))),
-        spares: Spares::default(),
         alarms: Rc::clone(&alarms),
         pickers: Pickers::default(),
         log: Lines::new(shared.access_log.clone()),

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, Entry, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{Request, Response};
+use http::{Request, Uri, response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::debug;
 
 use super::choosing::Choosing;
-use super::spare::Spare;
 use super::{Finish, Outbound};
 use crate::balance::Algorithm;
 use crate::balance::load::Outcome;
@@ -25,7 +24,7 @@ use crate::record::Phase;
 use crate::retry::{self, Attempt, Decision};
 use crate::roster::Event;
 use crate::snapshot::{Entry as SeenEntry, Lease};
-use crate::upstream::{Loan, Patience};
+use crate::upstream::{Answer, Form, Loan, Patience, Whole};
 use crate::worker::Worker;
 
 /// A request's body, by how often it can be sent.
@@ -52,13 +51,11 @@ pub(super) struct Call<'a> {
     /// When it was looked at last.
     now: Instant,
     deadline: Instant,
-    /// The headers once more, while the request might have to be sent again after it was written.
-    spare: Option<Spare<'a>>,
 }
 
 /// An answer, and what it came through.
 pub(super) struct Served<'a> {
-    pub(super) response: Response<Incoming>,
+    pub(super) answer: Answer,
     pub(super) loan: Loan,
     pub(super) upload: Rc<Upload>,
     /// The backend, as the request saw it.
@@ -99,7 +96,6 @@ impl<'a> Call<'a> {
             retries: 0,
             now,
             deadline: now + config.retry.total_timeout,
-            spare: None,
         }
     }
 
@@ -170,26 +166,36 @@ impl<'a> Call<'a> {
         let limits = &pool.config.upstream;
         let unwritten = |failure| Missed { failure, written: false, reused: false };
         self.finish.asks(&pool.entries[index]);
-        let mut loan = self
-            .worker
-            .upstreams
-            .checkout(lease, limits, self.client.pair, fresh)
-            .await
-            .map_err(unwritten)?;
-        let request = self.request();
+        let streams = matches!(self.content, Content::Stream(_));
+        let form = if streams || self.outbound.upgrades { Form::Streamed } else { Form::Whole };
+        let upstreams = &self.worker.upstreams;
+        let loan = upstreams.checkout(lease, limits, (self.client.pair, form), fresh).await;
+        let mut loan = loan.map_err(unwritten)?;
         let now = Instant::now();
         self.finish.record().enter(Phase::Header, now);
-        let streams = matches!(self.content, Content::Stream(_));
-        self.upload.restart(now, matches!(self.content, Content::Empty));
         let patience = Patience { header: self.header_timeout(streams, now), upload: limits.body_timeout };
-        match loan.send(request, &self.upload, patience).await {
-            Ok(response) => {
+        let whole = match &self.content {
+            Content::Empty => Some(Bytes::new()),
+            Content::Buffered(bytes) => Some(bytes.clone()),
+            Content::Stream(_) => None,
+        };
+        self.upload.restart(now, whole.as_ref().map(Bytes::len));
+        let answered = match (form, whole) {
+            (Form::Whole, Some(body)) => {
+                let Outbound { method, target, headers, .. } = &mut self.outbound;
+                let request = Whole { method, target: target.as_str(), headers, body };
+                loan.send(request, &self.upload, patience).await
+            }
+            _ => loan.stream(self.request(), &self.upload, patience).await,
+        };
+        match answered {
+            Ok(answer) => {
                 let entry = &pool.entries[index];
-                self.answered(entry, &response, now);
+                self.answered(entry, &answer.parts, now);
                 let choosing = &self.choosing;
                 let (why, attempts, waited) = (choosing.why, choosing.attempts(), choosing.waited);
                 Ok(Served {
-                    response,
+                    answer,
                     loan,
                     upload: Rc::clone(&self.upload),
                     entry,
@@ -198,24 +204,24 @@ impl<'a> Call<'a> {
                 })
             }
             Err(unanswered) => {
-                let written = unanswered.unwritten.is_none();
-                self.take_back(unanswered.unwritten);
-                Err(Missed { failure: unanswered.failure, written, reused: loan.reused })
+                self.take_back(unanswered.request);
+                let (failure, written) = (unanswered.failure, !unanswered.unwritten);
+                Err(Missed { failure, written, reused: loan.reused })
             }
         }
     }
 
     /// What an answer teaches of its backend's load, in a pool that asks for it.
-    fn answered(&self, entry: &SeenEntry, response: &Response<Incoming>, sent: Instant) {
+    fn answered(&self, entry: &SeenEntry, answer: &response::Parts, sent: Instant) {
         let Algorithm::Ewma(terms) = self.choosing.pool.config.balance.algorithm else { return };
         // An answer that came before the end of the upload says nothing of how long one takes.
         let Some(uploaded) = self.upload.finished() else { return };
         let now = Instant::now();
         let latency = now.saturating_duration_since(sent.max(uploaded));
-        entry.backend.load.observe(latency, outcome_of(response), terms, now);
+        entry.backend.load.observe(latency, outcome_of(answer), terms, now);
     }
 
-    /// What another attempt needs: the request itself if it was not written, else the copy of its headers.
+    /// What another attempt needs of a streamed request that was not written.
     fn take_back(&mut self, unwritten: Option<Request<RequestBody>>) {
         if let Some(request) = unwritten {
             let (head, sent) = request.into_parts();
@@ -223,8 +229,6 @@ impl<'a> Call<'a> {
             if let Content::Stream(body) = &mut self.content {
                 *body = Some(sent);
             }
-        } else if let Some(spare) = &self.spare {
-            self.outbound.headers = spare.to_map();
         }
     }
 
@@ -241,21 +245,22 @@ impl<'a> Call<'a> {
         timeout.min(self.deadline.saturating_duration_since(now))
     }
 
+    /// The request in the form for a task. Its headers are kept where it may be sent again after it was written.
     fn request(&mut self) -> Request<RequestBody> {
-        let body = match &mut self.content {
-            Content::Empty => RequestBody::Empty,
+        let (body, headers) = match &mut self.content {
+            Content::Empty => (RequestBody::Empty, self.outbound.headers.clone()),
             Content::Buffered(bytes) => {
-                RequestBody::Buffered { bytes: Some(bytes.clone()), upload: Rc::clone(&self.upload) }
+                (RequestBody::Buffered(Some(bytes.clone())), self.outbound.headers.clone())
             }
-            Content::Stream(body) => body.take().expect("a retry of a stream has its body back"),
+            Content::Stream(body) => {
+                let body = body.take().expect("a retry of a stream has its body back");
+                (body, std::mem::take(&mut self.outbound.headers))
+            }
         };
         let mut request = Request::new(body);
         *request.method_mut() = self.outbound.method.clone();
-        *request.uri_mut() = self.outbound.uri.clone();
-        if self.idempotent && self.retries < self.config.retry.retries_max && self.spare.is_none() {
-            self.spare = Some(self.worker.spares.copy(&self.outbound.headers));
-        }
-        *request.headers_mut() = std::mem::take(&mut self.outbound.headers);
+        *request.uri_mut() = Uri::from(self.outbound.target.clone());
+        *request.headers_mut() = headers;
         // Without it hyper drops the body of a GET.
         if self.outbound.chunked && matches!(self.content, Content::Stream(_)) {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -318,10 +323,10 @@ impl<'a> Call<'a> {
 
 /// Server errors are failures: an instance that only answers 500 must not look fast. `Retry-After` counts in seconds;
 /// its other form, a date, is for people's caches and is not read.
-fn outcome_of(response: &Response<Incoming>) -> Outcome {
-    if !response.status().is_server_error() {
+fn outcome_of(answer: &response::Parts) -> Outcome {
+    if !answer.status.is_server_error() {
         return Outcome::Answered;
     }
-    let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     Outcome::Failed { rest: seconds.map(Duration::from_secs) }
 }

@@ -2,20 +2,18 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
-use http::header::UPGRADE;
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Connection, SendRequest, handshake};
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::debug;
 
+use super::Form;
+use super::exchange::Exchange;
 use crate::body::RequestBody;
 use crate::config::Upstream;
 use crate::failure::Failure;
@@ -26,7 +24,6 @@ use crate::snapshot::Lease;
 /// One connection to a backend.
 #[derive(Debug)]
 pub(super) struct Link {
-    sender: SendRequest<RequestBody>,
     pub(super) driver: Driver,
     /// Whose it is, if it began with a PROXY header.
     client: Option<Box<Pair>>,
@@ -37,72 +34,41 @@ pub(super) struct Link {
 /// Who moves the bytes of a connection.
 #[derive(Debug)]
 pub(super) enum Driver {
-    /// The request that uses it: no other task has to be woken for each part of an exchange.
-    Request(Box<Connection<TokioIo<Socket>, RequestBody>>),
+    /// The request that uses it.
+    Request(Box<Exchange>),
     /// A task of its own, once there was a request that cannot: an upload, whose client may take nothing of its answer
     /// before all is sent, or a switch of protocols.
-    Task(#[allow(dead_code, reason = "held to end the task")] AbortOnDropHandle<()>),
-    /// Nobody: it has ended.
-    Ended,
+    Task(Task),
 }
 
-impl Driver {
-    /// Polls for something that only bytes on this connection can bring.
-    pub(super) fn poll_for<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        if matches!(self, Self::Task(_)) {
-            return poll(cx);
-        }
-        // Whatever comes is brought by the poll of the driver right here: who would be woken for it is already awake.
-        let mut nobody = Context::from_waker(Waker::noop());
-        if let Poll::Ready(there) = poll(&mut nobody) {
-            return Poll::Ready(there);
-        }
-        self.poll(cx);
-        poll(&mut nobody)
-    }
+/// A connection that hyper drives.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) sender: SendRequest<RequestBody>,
+    #[allow(dead_code, reason = "held to end the task")]
+    task: AbortOnDropHandle<()>,
+}
 
-    fn poll(&mut self, cx: &mut Context<'_>) {
-        if let Self::Request(connection) = self
-            && let Poll::Ready(ended) = Pin::new(connection).poll(cx)
-        {
-            if let Err(error) = ended {
+impl Task {
+    async fn speak(stream: TcpStream) -> Result<Self, hyper::Error> {
+        let (sender, connection) = handshake(TokioIo::new(Socket(stream))).await?;
+        let driving = async move {
+            if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "backend connection ended");
             }
-            *self = Self::Ended;
-        }
-    }
-
-    /// Gives it to a task, for good.
-    fn detach(&mut self) {
-        *self = match std::mem::replace(self, Self::Ended) {
-            Self::Request(connection) => {
-                Self::Task(AbortOnDropHandle::new(tokio::task::spawn_local(async move {
-                    if let Err(error) = connection.with_upgrades().await {
-                        debug!(%error, "backend connection ended");
-                    }
-                })))
-            }
-            other => other,
         };
+        Ok(Self { sender, task: AbortOnDropHandle::new(tokio::task::spawn_local(driving)) })
     }
 }
 
-type Answer = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
-
 impl Link {
-    /// Begins to send a request; the driver must be polled for it to go anywhere.
-    pub(super) fn send(
-        &mut self,
-        request: Request<RequestBody>,
-    ) -> (impl Future<Output = Answer>, &mut Driver) {
-        if matches!(request.body(), RequestBody::Stream { .. }) || request.headers().contains_key(UPGRADE) {
-            self.driver.detach();
-        }
-        (self.sender.try_send_request(request), &mut self.driver)
+    /// Gives it to a task, for good.
+    pub(super) async fn detach(self) -> Result<Self, hyper::Error> {
+        let driver = match self.driver {
+            Driver::Request(exchange) => Driver::Task(Task::speak(exchange.into_stream()).await?),
+            Driver::Task(task) => Driver::Task(task),
+        };
+        Ok(Self { driver, ..self })
     }
 
     /// Nobody uses it from now on.
@@ -110,16 +76,29 @@ impl Link {
         self.idle_since = now;
     }
 
-    /// Whether it is open and not too old. Sees what the backend has done to it meanwhile: nobody else drives it.
-    pub(super) fn is_usable(&mut self, limits: &Upstream, now: Instant) -> bool {
-        self.driver.poll(&mut Context::from_waker(Waker::noop()));
-        !self.sender.is_closed()
+    /// Whether it is open and not too old.
+    pub(super) fn is_usable(&self, limits: &Upstream, now: Instant) -> bool {
+        let is_open = match &self.driver {
+            Driver::Request(exchange) => exchange.is_open(),
+            Driver::Task(task) => !task.sender.is_closed(),
+        };
+        is_open
             && now.saturating_duration_since(self.idle_since) < limits.idle_timeout
             && now.saturating_duration_since(self.opened) < limits.age_max
     }
 
+    /// Whether it sends such a request in the cheapest way.
+    pub(super) fn suits(&self, form: Form) -> bool {
+        matches!(self.driver, Driver::Request(_)) == (form == Form::Whole)
+    }
+
+    /// One that a task drives may need another turn of it after its last answer.
     pub(super) fn is_ready_for(&self, client: Option<Pair>) -> bool {
-        self.client.as_deref() == client.as_ref() && self.sender.is_ready()
+        let is_ready = match &self.driver {
+            Driver::Request(_) => true,
+            Driver::Task(task) => task.sender.is_ready(),
+        };
+        is_ready && self.client.as_deref() == client.as_ref()
     }
 }
 
@@ -145,12 +124,9 @@ pub(super) async fn connect(lease: &Lease, limits: &Upstream, client: Option<Pai
         Err(_) => return Err(Failure::ConnectTimeout),
     };
     lease.backend.metrics.connections_opened.inc();
-    let (sender, connection) =
-        handshake(TokioIo::new(Socket(stream))).await.map_err(|_| Failure::ConnectError)?;
     let now = Instant::now();
     Ok(Link {
-        sender,
-        driver: Driver::Request(Box::new(connection)),
+        driver: Driver::Request(Box::new(Exchange::new(stream))),
         client: client.map(Box::new),
         opened: now,
         idle_since: now,
