@@ -268,14 +268,22 @@ async fn a_client_that_vanishes_in_a_copy_or_a_transaction_leaves_nothing() {
 async fn cancelling_hits_the_right_query() {
     with_shared!(shared);
     let mut raw = Raw::connect(shared.proxy.address);
-    let mut server = shared.cluster.connect(0, "postgres", "fitness").await;
+    // Reads go to a replica, transactions to the primary.
+    let mut servers = Vec::new();
+    for node in 0..shared.cluster.nodes.len() {
+        servers.push(shared.cluster.connect(node, "postgres", "fitness").await);
+    }
     for sleep in ["SELECT pg_sleep(60)", "BEGIN; SELECT pg_sleep(60)"] {
         raw.send(&query(sleep));
         // What the server has not begun yet, it would not cancel either.
         eventually("the query runs", async || {
             let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() \
                        AND query LIKE '%pg_sleep(60)%'";
-            server.fetch_one(sql).await.unwrap().get::<i64, _>(0) == 1
+            let mut running = 0;
+            for server in &mut servers {
+                running += server.fetch_one(sql).await.unwrap().get::<i64, _>(0);
+            }
+            running == 1
         })
         .await;
         let (key, secret) = (raw.process_id.to_be_bytes(), raw.secret.to_be_bytes());
