@@ -60,10 +60,13 @@ async fn one(stack: &Stack, instance: &str, kind: Kind) -> Result<HostileReport>
     let report = match kind {
         Kind::DnsUdp | Kind::DnsTcp => attack(&target, || async move { resolves(address).await }).await?,
         Kind::Http => {
-            attack(&target, || async move { answers(address, "/api/exercises?q=squat&limit=3").await })
+            attack(&target, || async move { answers(address, SITE, "/api/exercises?q=squat&limit=3").await })
                 .await?
         }
-        Kind::AdminHttp => attack(&target, || async move { answers(address, "/livez").await }).await?,
+        // It goes by its address and by loopback's name, so that no web page can reach it by a name of its own.
+        Kind::AdminHttp => {
+            attack(&target, || async move { answers(address, "localhost", "/livez").await }).await?
+        }
         Kind::Postgres => {
             let password = stack.platform().password("postgres-app").await?;
             attack(&target, || queries(address, &password)).await?
@@ -77,8 +80,8 @@ async fn resolves(dns: SocketAddr) -> Result<(), String> {
     DnsClient::new(dns).addresses(SITE).await.map(drop).map_err(|error| error.to_string())
 }
 
-async fn answers(address: SocketAddr, path: &str) -> Result<(), String> {
-    let response = HttpClient::new(address).host(SITE).deadline(GOOD_DEADLINE).get(path).await;
+async fn answers(address: SocketAddr, host: &str, path: &str) -> Result<(), String> {
+    let response = HttpClient::new(address).host(host).deadline(GOOD_DEADLINE).get(path).await;
     match response {
         Ok(response) if response.status.is_success() => Ok(()),
         Ok(response) => Err(format!("{} {}", response.status, response.text())),
