@@ -91,6 +91,32 @@ impl Tasks {
         Ok(())
     }
 
+    /// Runs blocking work on a thread of its own, for loops that a runtime would only slow down. It should end by itself when
+    /// `Shutdown` says so.
+    pub fn spawn_thread<W>(&self, name: impl Into<String>, work: W) -> std::io::Result<()>
+    where
+        W: FnOnce() + Send + 'static,
+    {
+        let entry = self.enter(name.into());
+        let tasks = self.clone();
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::Builder::new().name(entry.name.clone()).spawn(move || {
+            if std::panic::catch_unwind(AssertUnwindSafe(work)).is_err() {
+                tasks.panicked(&entry);
+            }
+            drop(entry);
+            // Nobody listens any more when the deadline is over.
+            let _ = ended.send(());
+        })?;
+        self.tracker.spawn_on(
+            async move {
+                let _ = end.await;
+            },
+            &self.runtime,
+        );
+        Ok(())
+    }
+
     /// Names of the tasks that ended by a panic: the program is no longer whole, and `/livez` says so.
     pub(crate) fn dead(&self) -> Vec<String> {
         self.running().panicked.clone()
@@ -157,6 +183,23 @@ mod tests {
         drop(stop);
         tasks.ended().await;
         assert!(tasks.left().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_awaited_and_its_panic_named() {
+        let tasks = Tasks::new();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let waits = move || {
+            let _ = stopped.recv();
+        };
+        tasks.spawn_thread("waits", waits).expect("a thread starts");
+        tasks.spawn_thread("dies", || panic!("on purpose")).expect("a thread starts");
+        while tasks.dead().is_empty() || tasks.left() != ["waits"] {
+            tokio::task::yield_now().await;
+        }
+        drop(stop);
+        tasks.ended().await;
+        assert_eq!((tasks.dead(), tasks.left()), (vec!["dies".to_owned()], Vec::new()));
     }
 
     #[tokio::test]
