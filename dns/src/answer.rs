@@ -4,7 +4,7 @@
 use crate::resolve::{Part, Reply, resolve};
 use crate::wire::query::Header;
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
-use crate::zone::{Order, Rrset, Zones};
+use crate::zone::{Draw, Order, Rrset, Zones};
 
 /// What every client can take over UDP (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: u16 = 512;
@@ -50,13 +50,13 @@ pub enum Verdict {
     Answered { rcode: Rcode, truncated: bool },
 }
 
-/// Answers one packet by appending a message to `out`. `random(n)` gives a uniform number below `n`, for sets in random
-/// order.
+/// Answers one packet by appending a message to `out`. `draw` gives chance and turns to
+/// the sets whose order needs them.
 pub fn answer(
     packet: &[u8],
     zones: &Zones,
     terms: Terms,
-    random: &mut impl FnMut(usize) -> usize,
+    draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
     let query = match Query::parse(packet) {
@@ -69,7 +69,7 @@ pub fn answer(
         Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
         _ => resolve(zones, &query.question),
     };
-    write_message(&query, &reply, terms, random, out)
+    write_message(&query, &reply, terms, draw, out)
 }
 
 /// An answer to a packet whose question we could not or would not read.
@@ -82,7 +82,7 @@ fn write_message(
     query: &Query,
     reply: &Reply<'_>,
     terms: Terms,
-    random: &mut impl FnMut(usize) -> usize,
+    draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
     let bytes_max = match terms.transport {
@@ -100,7 +100,7 @@ fn write_message(
     begin(&mut writer, query, rcode, aa, false).expect("512 octets hold a header, any question and OPT");
     let after_question = writer.mark();
     let mut truncated = false;
-    match sections(&mut writer, reply, random) {
+    match sections(&mut writer, reply, draw) {
         Ok([answers, authority, additional]) => {
             writer.patch_u16(6, answers);
             writer.patch_u16(8, authority);
@@ -155,14 +155,10 @@ fn header_octets(header: Header, rcode: Rcode, authoritative: bool, truncated: b
 
 /// Writes the three sections and returns their counts. Additional data that does not fit is left out set by set, unless
 /// the answer is of no use without it.
-fn sections(
-    writer: &mut Writer<'_>,
-    reply: &Reply<'_>,
-    random: &mut impl FnMut(usize) -> usize,
-) -> Result<[u16; 3], Full> {
+fn sections(writer: &mut Writer<'_>, reply: &Reply<'_>, draw: &mut impl Draw) -> Result<[u16; 3], Full> {
     let mut counts = [0; 3];
     for part in &reply.answers {
-        counts[0] += ordered_set(writer, part, random)?;
+        counts[0] += ordered_set(writer, part, draw)?;
     }
     for part in &reply.authority {
         counts[1] += set(writer, part, 0)?;
@@ -182,27 +178,31 @@ fn sections(
     Ok(counts)
 }
 
-fn ordered_set(
-    writer: &mut Writer<'_>,
-    part: &Part<'_>,
-    random: &mut impl FnMut(usize) -> usize,
-) -> Result<u16, Full> {
-    match &part.rrset.order {
-        Order::Fixed => set(writer, part, 0),
-        // An answer that will be cut must not take a turn, or the records whose turn falls on it would never come first.
-        Order::Cyclic(_) if !fits(writer, part) => Err(Full),
-        Order::Cyclic(cursor) => set(writer, part, cursor.next(part.rrset.records.len())),
-        Order::Random => shuffled_set(writer, part, random),
+fn ordered_set(writer: &mut Writer<'_>, part: &Part<'_>, draw: &mut impl Draw) -> Result<u16, Full> {
+    let Rrset { order, .. } = part.rrset;
+    // An answer that will be cut must not take a turn, or the records whose turn falls on it would never come first.
+    if matches!(order, Order::Cyclic(_)) && !fits(writer, part) {
+        return Err(Full);
     }
+    let mut written = Ok(0);
+    part.rrset.runs(draw, |run| {
+        for at in run {
+            if let Ok(count) = written {
+                written = record(writer, part, at).map(|()| count + 1);
+            }
+        }
+    });
+    written
 }
 
 /// Whether a set of addresses, all of one size, fits what is left.
 fn fits(writer: &Writer<'_>, part: &Part<'_>) -> bool {
     let Rrset { records, .. } = part.rrset;
     let data = records.first().map_or(0, |rdata| rdata.bytes());
+    let count = part.rrset.answer_count();
     // From the second record on, the owner is a pointer.
-    let owners = writer.name_bytes(part.owner) + 2 * (records.len() - 1);
-    owners + records.len() * (10 + data) <= writer.room()
+    let owners = writer.name_bytes(part.owner) + 2 * (count - 1);
+    owners + count * (10 + data) <= writer.room()
 }
 
 /// Every record of the set, from the one at `first` on and around.
@@ -212,22 +212,6 @@ fn set(writer: &mut Writer<'_>, part: &Part<'_>, first: usize) -> Result<u16, Fu
         record(writer, part, at)?;
     }
     Ok(u16::try_from(count).unwrap_or(u16::MAX))
-}
-
-/// Every record of the set once, by a Fisher-Yates shuffle.
-fn shuffled_set(
-    writer: &mut Writer<'_>,
-    part: &Part<'_>,
-    random: &mut impl FnMut(usize) -> usize,
-) -> Result<u16, Full> {
-    let mut order: Vec<usize> = (0..part.rrset.records.len()).collect();
-    for at in (1..order.len()).rev() {
-        order.swap(at, random(at + 1));
-    }
-    for at in &order {
-        record(writer, part, *at)?;
-    }
-    Ok(u16::try_from(order.len()).unwrap_or(u16::MAX))
 }
 
 fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Full> {

@@ -17,7 +17,7 @@ pub struct Bound {
     pub udp: Vec<std::net::UdpSocket>,
 }
 
-/// Binds one address for `workers` workers. All sockets are non-blocking.
+/// Binds one address for `workers` workers. All sockets are non-blocking so far.
 pub fn bind(address: SocketAddr, workers: usize, receive_buffer_bytes: usize) -> io::Result<Bound> {
     let mut attempt = 1;
     loop {

@@ -2,7 +2,7 @@
 
 use crate::directory::{self, Loaded};
 use crate::wire::Name;
-use crate::zone::OrderPolicy;
+use crate::zone::{OrderPolicy, Orders};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn check(path: &Path, origin: Option<&str>) -> (ExitCode, String) {
             return (ExitCode::FAILURE, format!("{}: {text} is no origin: {error}\n", path.display()));
         }
     };
-    match directory::read_zone(path, &origin, u64::MAX - 1, OrderPolicy::Fixed) {
+    match directory::read_zone(path, &origin, u64::MAX - 1, &Orders::all(OrderPolicy::Fixed)) {
         Err(error) => (ExitCode::FAILURE, format!("error: {error}\n")),
         Ok(Loaded { zone, warnings }) => {
             let mut text = String::new();

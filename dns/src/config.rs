@@ -1,9 +1,12 @@
 //! The configuration: what files and variables may say, and what the program works with.
 
 use crate::answer::UDP_BYTES_MIN;
-use crate::zone::OrderPolicy;
+use crate::wire::{Name, RecordType};
+use crate::zone::orders::ANSWERS_MAX;
+use crate::zone::{OrderPolicy, Orders, SetOrder};
 use serde::{Deserialize, Serialize};
 use service_kit::{Invalid, Settings};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -26,7 +29,7 @@ pub struct Config {
 pub struct ZoneFiles {
     pub directory: PathBuf,
     pub file_bytes_max: u64,
-    pub order: OrderPolicy,
+    pub orders: Orders,
 }
 
 /// What clients may cost over TCP.
@@ -71,7 +74,21 @@ pub struct RawZones {
 #[serde(default, deny_unknown_fields)]
 pub struct RawAnswers {
     pub order: String,
+    pub set: Vec<RawSet>,
     pub udp_payload_bytes_max: u16,
+}
+
+/// One `[[answers.set]]`.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSet {
+    pub name: String,
+    /// A or AAAA; both when empty.
+    pub r#type: String,
+    pub order: String,
+    /// 0 for all, or for one where the order is weighted.
+    pub answers_max: u16,
+    pub weights: BTreeMap<String, u32>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,7 +122,7 @@ impl Default for RawZones {
 
 impl Default for RawAnswers {
     fn default() -> RawAnswers {
-        RawAnswers { order: "cyclic".into(), udp_payload_bytes_max: 1_232 }
+        RawAnswers { order: "cyclic".into(), set: Vec::new(), udp_payload_bytes_max: 1_232 }
     }
 }
 
@@ -150,7 +167,7 @@ impl Settings for Config {
             zones: ZoneFiles {
                 directory: raw.zones.directory,
                 file_bytes_max: within("zones.file_bytes_max", raw.zones.file_bytes_max, 1, 1 << 32)?,
-                order: order(&raw.answers.order)?,
+                orders: orders(&raw.answers)?,
             },
             udp_payload_bytes_max: narrow(within(
                 "answers.udp_payload_bytes_max",
@@ -188,14 +205,66 @@ fn tcp(raw: &RawTcp) -> Result<TcpLimits, Invalid> {
     })
 }
 
-fn order(text: &str) -> Result<OrderPolicy, Invalid> {
+fn orders(raw: &RawAnswers) -> Result<Orders, Invalid> {
+    let default = order("answers.order", &raw.order)?;
+    if default == OrderPolicy::Weighted {
+        let remedy = "give cyclic, random or fixed, and weights to single sets in [[answers.set]]";
+        return Err(Invalid::new("answers.order", &raw.order, "weights belong to single sets", remedy));
+    }
+    let mut orders = Orders::all(default);
+    for set in &raw.set {
+        let owner = Name::from_text(set.name.as_bytes(), Some(&Name::root())).map_err(|error| {
+            Invalid::new("answers.set.name", &set.name, error.to_string(), "give the full name of the set")
+        })?;
+        let order = set_order(set)?;
+        for record_type in set_types(set)? {
+            if orders.name(owner.clone(), record_type, order.clone()).is_some() {
+                let what = format!("{owner} {record_type} is named twice");
+                return Err(Invalid::new("answers.set.name", &set.name, what, "name each set once"));
+            }
+        }
+    }
+    Ok(orders)
+}
+
+fn set_types(set: &RawSet) -> Result<Vec<RecordType>, Invalid> {
+    match (set.r#type.as_str(), RecordType::from_text(set.r#type.as_bytes())) {
+        ("", _) => Ok(vec![RecordType::A, RecordType::AAAA]),
+        (_, Some(record_type)) if record_type.is_address() => Ok(vec![record_type]),
+        (other, _) => Err(Invalid::new(
+            "answers.set.type",
+            other,
+            "only sets of addresses are ordered",
+            "give A or AAAA, or nothing for both",
+        )),
+    }
+}
+
+fn set_order(set: &RawSet) -> Result<SetOrder, Invalid> {
+    let policy = order("answers.set.order", &set.order)?;
+    if policy != OrderPolicy::Weighted && !set.weights.is_empty() {
+        let what = "weights go with the order weighted alone";
+        return Err(Invalid::new("answers.set.weights", &set.name, what, "set order = \"weighted\""));
+    }
+    let most = within("answers.set.answers_max", u64::from(set.answers_max), 0, u64::from(ANSWERS_MAX))?;
+    let weight = |(text, weight): (&String, &u32)| {
+        let read = text.parse().map(|ip: IpAddr| (ip, *weight));
+        read.map_err(|error| {
+            Invalid::new("answers.set.weights", text, error.to_string(), "give each weight to an IP address")
+        })
+    };
+    let weights = set.weights.iter().map(weight).collect::<Result<_, _>>()?;
+    let answers_max = Some(narrow(most)).filter(|most| *most > 0);
+    Ok(SetOrder { policy, answers_max, weights })
+}
+
+fn order(key: &str, text: &str) -> Result<OrderPolicy, Invalid> {
     match text {
         "cyclic" => Ok(OrderPolicy::Cyclic),
         "random" => Ok(OrderPolicy::Random),
         "fixed" => Ok(OrderPolicy::Fixed),
-        other => {
-            Err(Invalid::new("answers.order", other, "not a known order", "give cyclic, random or fixed"))
-        }
+        "weighted" => Ok(OrderPolicy::Weighted),
+        other => Err(Invalid::new(key, other, "not a known order", "give cyclic, random, fixed or weighted")),
     }
 }
 
@@ -231,7 +300,7 @@ mod tests {
     fn the_shipped_file_is_valid() {
         let config: Config = parse_text("dns", include_str!("../../deploy/config/dns.toml")).unwrap();
         assert_eq!(config.listen, ["0.0.0.0:53".parse().unwrap()]);
-        assert_eq!(config.zones.order, OrderPolicy::Cyclic);
+        assert_eq!(config.zones.orders, Orders::all(OrderPolicy::Cyclic));
         assert_eq!(config.tcp.unlimited_clients, ["198.18.10.1".parse::<IpAddr>().unwrap()]);
     }
 
@@ -254,7 +323,27 @@ mod tests {
     fn what_cannot_work_is_refused_by_key() {
         check_refused("[server]\nlisten = []", "server.listen: got []: no address");
         check_refused("[server]\nlisten = [\"localhost\"]", "server.listen: got localhost");
-        check_refused("[answers]\norder = \"weighted\"", "answers.order: got weighted: not a known order");
+        check_refused("[answers]\norder = \"sorted\"", "answers.order: got sorted: not a known order");
+        check_refused(
+            "[answers]\norder = \"weighted\"",
+            "answers.order: got weighted: weights belong to single",
+        );
+        let set = |more: &str| format!("[[answers.set]]\nname = \"w.z\"\n{more}");
+        check_refused(&set(""), "answers.set.order: got : not a known order");
+        check_refused(
+            &set("order = \"fixed\"\ntype = \"MX\""),
+            "answers.set.type: got MX: only sets of addresses",
+        );
+        check_refused(
+            &set("order = \"fixed\"\nweights = { \"192.0.2.1\" = 2 }"),
+            "answers.set.weights: got w.z: weights go with",
+        );
+        check_refused(
+            &set("order = \"weighted\"\nweights = { \"here\" = 2 }"),
+            "answers.set.weights: got here: invalid IP address",
+        );
+        let twice = format!("{0}\n{0}", set("order = \"fixed\""));
+        check_refused(&twice, "answers.set.name: got w.z: w.z. A is named twice");
         check_refused(
             "[answers]\nudp_payload_bytes_max = 511",
             "answers.udp_payload_bytes_max: got 511: not from 512 to 4096",

@@ -4,7 +4,7 @@
 use crate::config::ZoneFiles;
 use crate::master::{self, SyntaxError};
 use crate::wire::{Name, NameError};
-use crate::zone::{Fault, OrderPolicy, Zone};
+use crate::zone::{Fault, Orders, Zone};
 use std::ffi::OsStr;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -69,7 +69,7 @@ pub fn read(files: &ZoneFiles) -> io::Result<Vec<ZoneFile>> {
     let read_one = |path: PathBuf| match origin_of(&path) {
         Err(error) => ZoneFile { origin: None, outcome: Err(ZoneFileError::FileName { path, error }) },
         Ok(origin) => {
-            let outcome = read_zone(&path, &origin, files.file_bytes_max, files.order);
+            let outcome = read_zone(&path, &origin, files.file_bytes_max, &files.orders);
             ZoneFile { origin: Some(origin), outcome }
         }
     };
@@ -86,7 +86,7 @@ pub fn read_zone(
     path: &Path,
     origin: &Name,
     bytes_max: u64,
-    order: OrderPolicy,
+    orders: &Orders,
 ) -> Result<Loaded, ZoneFileError> {
     let mut room = bytes_max;
     let text = match take(path, &mut room) {
@@ -109,7 +109,7 @@ pub fn read_zone(
     })?;
     let included = contents.included;
     let at = |fault: &Fault| fault_at(path, &included, fault);
-    match Zone::build(origin.clone(), contents.records, order) {
+    match Zone::build_with(origin.clone(), contents.records, orders) {
         Ok((zone, warnings)) => Ok(Loaded { zone, warnings: warnings.iter().map(at).collect() }),
         Err(fault) => Err(ZoneFileError::Zone(at(&fault))),
     }

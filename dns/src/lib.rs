@@ -1,19 +1,22 @@
 //! An authoritative DNS server that gives round robin its due.
 //!
-//! A packet goes down and its answer comes back: [`udp`] and [`tcp`] own the sockets, [`answer`] turns octets into
-//! octets, [`resolve`] picks the sets, [`zone`] finds them, [`wire`] reads and writes. Zones come in from the side:
+//! A packet goes down and its answer comes back: [`udp`] (by way of [`batch`]) and [`tcp`] own the sockets, [`fast`] answers
+//! what is common over UDP from octets laid out at load, [`answer`] turns any octets into octets, [`resolve`] picks the
+//! sets, [`zone`] finds them, [`wire`] reads and writes. Zones come in from the side:
 //! [`directory`] reads master files with [`master`], and [`reload`] publishes a new snapshot that workers take up with
 //! their next packet. Everything from [`answer`] down is pure but for the cursors of cyclic sets.
 
+pub mod batch;
 pub mod bind;
 pub mod clients;
 pub mod config;
-pub mod datagram;
 pub mod server;
 pub mod tcp;
 pub mod udp;
 
 pub mod answer;
+pub mod fast;
+pub mod replay;
 pub mod resolve;
 pub mod wire;
 pub mod zone;

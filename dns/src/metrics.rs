@@ -17,12 +17,27 @@ pub struct Metrics {
     /// By transport, then by [`Rcode::index`].
     answers: [[Counter; Rcode::ALL.len()]; 2],
     truncated: [Counter; 2],
+    by_path: [Counter; Path::ALL.len()],
+    pub path_mismatch: Counter,
     dropped: [Counter; Drop::ALL.len()],
     closed: [Counter; Closed::ALL.len()],
     pub tcp_connections: Gauge,
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
     zone_serial: Family<Labels, Gauge>,
+}
+
+/// Who answered a UDP query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Path {
+    /// From octets laid out when the zone was loaded.
+    Fast,
+    /// Built for the query.
+    Slow,
+}
+
+impl Path {
+    const ALL: [(Path, &str); 2] = [(Path::Fast, "fast"), (Path::Slow, "slow")];
 }
 
 /// Why a packet got no answer.
@@ -92,6 +107,7 @@ impl Metrics {
     pub fn new(registry: &mut Registry) -> Metrics {
         let answers: Family<Labels, Counter> = Family::default();
         let truncated: Family<Labels, Counter> = Family::default();
+        let by_path: Family<Labels, Counter> = Family::default();
         let dropped: Family<Labels, Counter> = Family::default();
         let closed: Family<Labels, Counter> = Family::default();
         let reloads: Family<Labels, Counter> = Family::default();
@@ -103,6 +119,8 @@ impl Metrics {
                     .map(|rcode| of(&answers, vec![transport(via), ("rcode", rcode.as_str().to_string())]))
             }),
             truncated: Transport::ALL.map(|via| of(&truncated, vec![transport(via)])),
+            by_path: Path::ALL.map(|(_, path)| of(&by_path, vec![("path", path.to_string())])),
+            path_mismatch: Counter::default(),
             dropped: Drop::ALL.map(|(_, reason)| of(&dropped, vec![("reason", reason.to_string())])),
             closed: Closed::ALL.map(|(_, reason)| of(&closed, vec![("reason", reason.to_string())])),
             tcp_connections: Gauge::default(),
@@ -113,6 +131,12 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("dns");
         registry.register("answers", "Queries answered, by transport and response code", answers);
         registry.register("answers_truncated", "Answers that did not fit and were sent with TC", truncated);
+        registry.register("udp_queries", "UDP queries, by the path that dealt with them", by_path);
+        registry.register(
+            "path_mismatch",
+            "Queries of the sample that both paths answer whose answers differed; anything but 0 is a bug",
+            metrics.path_mismatch.clone(),
+        );
         registry.register("packets_dropped", "Packets that got no answer, by reason", dropped);
         registry.register("tcp_closed", "TCP connections that ended or were refused, by reason", closed);
         registry.register("tcp_connections", "TCP connections open now", metrics.tcp_connections.clone());
@@ -123,16 +147,27 @@ impl Metrics {
 
     /// Counts what became of one packet.
     pub fn verdict(&self, via: Transport, verdict: Verdict) {
-        match verdict {
+        self.verdicts(via, verdict, 1);
+    }
+
+    /// Counts what became of several packets.
+    pub fn verdicts(&self, via: Transport, verdict: Verdict, count: u64) {
+        let counter = match verdict {
             Verdict::Answered { rcode, truncated } => {
-                self.answers[via as usize][rcode.index()].inc();
                 if truncated {
-                    self.truncated[via as usize].inc();
+                    self.truncated[via as usize].inc_by(count);
                 }
+                &self.answers[via as usize][rcode.index()]
             }
-            Verdict::Ignored(Ignored::Short) => self.drop(Drop::Short),
-            Verdict::Ignored(Ignored::Response) => self.drop(Drop::Response),
-        }
+            Verdict::Ignored(Ignored::Short) => &self.dropped[Drop::Short as usize],
+            Verdict::Ignored(Ignored::Response) => &self.dropped[Drop::Response as usize],
+        };
+        counter.inc_by(count);
+    }
+
+    /// Counts by which path UDP queries went.
+    pub fn answered_by(&self, path: Path, count: u64) {
+        self.by_path[path as usize].inc_by(count);
     }
 
     pub fn drop(&self, reason: Drop) {
@@ -161,6 +196,9 @@ mod tests {
     fn reasons_are_found_at_their_index() {
         for (at, (reason, _)) in Drop::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, at);
+        }
+        for (at, (path, _)) in Path::ALL.into_iter().enumerate() {
+            assert_eq!(path as usize, at);
         }
         for (at, (reason, _)) in Closed::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, at);

@@ -3,12 +3,11 @@
 use crate::bind;
 use crate::clients::Clients;
 use crate::config::Config;
-use crate::datagram::Socket;
 use crate::metrics::Metrics;
 use crate::reload::Publisher;
 use crate::tcp::{self, Listeners};
 use crate::udp::{self, Service};
-use service_kit::{Context, Error, Shutdown};
+use service_kit::{Context, Error};
 use std::sync::Arc;
 
 /// Starts the server and runs it until it is told to stop.
@@ -28,21 +27,14 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
         tasks: cx.tasks.clone(),
         shutdown: cx.shutdown.clone(),
     };
-    let mut workers: Vec<Vec<std::net::UdpSocket>> = (0..cx.workers).map(|_| Vec::new()).collect();
     for (index, address) in config.listen.iter().enumerate() {
         let bound = bind::bind(*address, cx.workers, config.udp_receive_buffer_bytes)?;
         let name = if index == 0 { "dns".to_string() } else { format!("dns-{}", index + 1) };
         cx.bound(&name, bound.address);
-        for (worker, socket) in workers.iter_mut().zip(bound.udp) {
-            worker.push(socket);
-        }
+        serve_udp(&cx, &name, bound.udp, &service)?;
         let listener = tokio::net::TcpListener::from_std(bound.tcp)?;
         let accept = tcp::accept(listener, listeners.clone());
         cx.tasks.spawn(format!("tcp-listener {}", bound.address), accept);
-    }
-    for (index, sockets) in workers.into_iter().enumerate() {
-        let (service, shutdown) = (service.clone(), cx.shutdown.clone());
-        cx.tasks.spawn_worker(format!("udp-worker-{index}"), move || worker(sockets, service, shutdown))?;
     }
     let reloads = cx.reloads();
     let stopping = cx.shutdown.stopping();
@@ -52,13 +44,25 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     cx.run().await
 }
 
-/// One thread: a socket of each address.
-async fn worker(sockets: Vec<std::net::UdpSocket>, service: Service, shutdown: Shutdown) {
-    let loops = sockets.into_iter().map(|socket| {
-        let socket = Socket::new(socket).expect("a bound socket can be watched");
-        tokio::task::spawn_local(udp::serve(socket, service.clone(), shutdown.stopping()))
-    });
-    for ended in loops.collect::<Vec<_>>() {
-        ended.await.expect("a UDP loop does not panic");
+/// One thread for each socket, so that a thread waits for one thing.
+fn serve_udp(
+    cx: &Context<Config>,
+    name: &str,
+    sockets: Vec<std::net::UdpSocket>,
+    service: &Service,
+) -> std::io::Result<()> {
+    let mut waiting = Vec::with_capacity(sockets.len());
+    for (index, socket) in sockets.into_iter().enumerate() {
+        udp::prepare(&socket)?;
+        waiting.push(socket.try_clone()?);
+        let (service, stopping) = (service.clone(), cx.shutdown.stopping());
+        let work = move || udp::serve(&socket, &service, &stopping);
+        cx.tasks.spawn_thread(format!("udp-{index} {name}"), work)?;
     }
+    let stopping = cx.shutdown.stopping();
+    cx.tasks.spawn(format!("udp-stop {name}"), async move {
+        stopping.cancelled().await;
+        waiting.iter().for_each(udp::wake);
+    });
+    Ok(())
 }

@@ -1,21 +1,26 @@
-//! The UDP loop of one socket: take a packet, answer it, send, on the worker's own thread and without a task for each
-//! packet. Nothing is queued here; the queue is the socket's buffer, and what does not fit there the kernel drops.
+//! The UDP loop of one socket, on a thread of its own that does nothing else: take what has arrived, answer it, send. No
+//! runtime is involved, because waking one costs more than an answer. Nothing is queued here; the queue is the socket's
+//! buffer, and what does not fit there the kernel drops.
 
 use crate::answer::{Terms, Transport, Verdict, answer};
-use crate::datagram::{Datagram, Socket};
-use crate::metrics::{Drop, Metrics};
+use crate::batch::{Batch, Packet, Wait};
+use crate::fast::fast;
+use crate::metrics::{Drop, Metrics, Path};
+use crate::replay::{Recorder, Replay};
 use crate::zone::Zones;
 use arc_swap::ArcSwap;
-use std::io::ErrorKind;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::SockRef;
+use std::io::{self, ErrorKind};
+use std::net::{Shutdown, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, warn};
 
-/// The longest query read. Longer ones are not for a server without updates and transfers.
-const QUERY_BYTES_MAX: usize = 4_096;
-/// Packets between two looks at whether to stop.
-const BURST_MAX: usize = 64;
+/// Of so many queries that the fast path could answer, one is answered by both paths and the answers are compared.
+const COMPARE_EVERY: u32 = 4_096;
 /// Pause after an error of the socket itself (out of memory, for one), so that it is not met in a spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
@@ -27,78 +32,148 @@ pub struct Service {
     pub udp_payload_bytes_max: u16,
 }
 
-/// Serves one socket until told to stop, and then what had arrived before.
-pub async fn serve(socket: Socket, service: Service, stopping: CancellationToken) {
-    let mut buffers =
-        Buffers { query: vec![0; QUERY_BYTES_MAX], answer: Vec::with_capacity(QUERY_BYTES_MAX) };
-    let mut random = fastrand::Rng::new();
-    loop {
-        tokio::select! {
-            biased;
-            () = stopping.cancelled() => break,
-            _ = socket.readable() => {}
+/// Makes a bound socket ready for [`serve`]: one that waits, and that on a wildcard tells which address was asked.
+pub fn prepare(socket: &UdpSocket) -> io::Result<()> {
+    socket.set_nonblocking(false)?;
+    let address = socket.local_addr()?;
+    if address.ip().is_unspecified() {
+        if address.is_ipv4() {
+            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
+        } else {
+            setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
-        if let Burst::Failed = burst(&socket, &service, &mut buffers, &mut random) {
-            tokio::time::sleep(ERROR_PAUSE).await;
-        }
-        // A socket that is never empty must not keep the other sockets of this thread waiting.
-        tokio::task::yield_now().await;
     }
-    while let Burst::More = burst(&socket, &service, &mut buffers, &mut random) {}
+    Ok(())
 }
 
-struct Buffers {
-    query: Vec<u8>,
-    answer: Vec<u8>,
+/// Ends the waiting of a thread in [`serve`], once it was told to stop. Packets still arrive and are answered until the
+/// socket's buffer is empty.
+pub fn wake(socket: &UdpSocket) {
+    // The kernel says that the socket is not connected, and wakes whoever waits all the same.
+    let _ = SockRef::from(socket).shutdown(Shutdown::Read);
 }
 
-enum Burst {
-    /// The socket may hold more.
-    More,
-    Empty,
-    Failed,
-}
-
-fn burst(socket: &Socket, service: &Service, buffers: &mut Buffers, random: &mut fastrand::Rng) -> Burst {
-    for _ in 0..BURST_MAX {
-        match socket.receive(&mut buffers.query) {
-            Ok(datagram) => packet(socket, service, buffers, &datagram, random),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Burst::Empty,
+/// Serves one socket until told to stop, and then what had arrived before.
+pub fn serve(socket: &UdpSocket, service: &Service, stopping: &CancellationToken) {
+    let mut worker =
+        Worker { service, batch: Batch::default(), random: fastrand::Rng::new(), until_compared: 1 };
+    loop {
+        let stops = stopping.is_cancelled();
+        match worker.turn(socket, if stops { Wait::No } else { Wait::ForOne }) {
+            Ok(0) if stops => return,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if stops {
+                    return;
+                }
+            }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => {
                 service.metrics.drop(Drop::Receive);
                 warn!(%error, "cannot receive");
-                return Burst::Failed;
+                std::thread::sleep(ERROR_PAUSE);
             }
         }
     }
-    Burst::More
 }
 
-fn packet(
-    socket: &Socket,
-    service: &Service,
-    buffers: &mut Buffers,
-    datagram: &Datagram,
-    random: &mut fastrand::Rng,
-) {
-    let metrics = &service.metrics;
-    if datagram.cut {
-        return metrics.drop(Drop::Oversized);
+struct Worker<'s> {
+    service: &'s Service,
+    batch: Batch,
+    random: fastrand::Rng,
+    until_compared: u32,
+}
+
+/// Equal verdicts in a row, so that counting a batch is one addition more often than not.
+#[derive(Default)]
+struct Tally {
+    last: Option<(Path, Verdict)>,
+    count: u64,
+}
+
+impl Tally {
+    fn add(&mut self, path: Path, verdict: Verdict, metrics: &Metrics) {
+        if self.last != Some((path, verdict)) {
+            self.flush(metrics);
+            self.last = Some((path, verdict));
+        }
+        self.count += 1;
     }
-    if datagram.source.port() == 0 {
-        return metrics.drop(Drop::Source);
+
+    fn flush(&mut self, metrics: &Metrics) {
+        if let Some((path, verdict)) = self.last {
+            metrics.verdicts(Transport::Udp, verdict, self.count);
+            metrics.answered_by(path, self.count);
+        }
+        self.count = 0;
     }
-    let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: service.udp_payload_bytes_max };
-    buffers.answer.clear();
-    let query = &buffers.query[..datagram.bytes];
-    let zones = service.zones.load();
-    let verdict = answer(query, &zones, terms, &mut |bound| random.usize(..bound), &mut buffers.answer);
-    metrics.verdict(Transport::Udp, verdict);
-    if let Verdict::Answered { .. } = verdict
-        && socket.send(&buffers.answer, datagram).is_err()
-    {
+}
+
+impl Worker<'_> {
+    /// One batch; returns how many packets it had.
+    fn turn(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
+        let count = self.batch.receive(socket.as_fd(), wait)?;
+        let zones = self.service.zones.load();
+        let mut tally = Tally::default();
+        for at in 0..count {
+            let start = self.batch.answer_bytes();
+            if let Some((path, verdict)) = self.packet(at, &zones) {
+                tally.add(path, verdict, &self.service.metrics);
+                if let Verdict::Answered { .. } = verdict {
+                    self.batch.answered(at, start);
+                }
+            }
+        }
+        tally.flush(&self.service.metrics);
         // A full buffer or an unreachable client: it will ask again. Waiting would hold up the others.
-        metrics.drop(Drop::Send);
+        for _ in 0..self.batch.send(socket.as_fd()) {
+            self.service.metrics.drop(Drop::Send);
+        }
+        Ok(count)
     }
+
+    /// Appends the answer to one packet.
+    fn packet(&mut self, at: usize, zones: &Zones) -> Option<(Path, Verdict)> {
+        let Service { metrics, udp_payload_bytes_max, .. } = self.service;
+        let (Packet { octets, cut, source }, out) = self.batch.packet(at);
+        let random = &mut self.random;
+        if cut || source.port() == 0 {
+            metrics.drop(if cut { Drop::Oversized } else { Drop::Source });
+            return None;
+        }
+        let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: *udp_payload_bytes_max };
+        self.until_compared -= 1;
+        if self.until_compared == 0 {
+            self.until_compared = COMPARE_EVERY;
+            return Some((Path::Slow, both(octets, zones, terms, random, metrics, out)));
+        }
+        let mut draw = |bound| random.usize(..bound);
+        match fast(octets, zones, *udp_payload_bytes_max, &mut draw, out) {
+            Some(verdict) => Some((Path::Fast, verdict)),
+            None => Some((Path::Slow, answer(octets, zones, terms, &mut draw, out))),
+        }
+    }
+}
+
+/// Appends the slow path's answer and compares the fast path's with it. The fast path repeats the turns and draws of the
+/// slow one, so that the shares of a cyclic set stay exact.
+fn both(
+    octets: &[u8],
+    zones: &Zones,
+    terms: Terms,
+    random: &mut fastrand::Rng,
+    metrics: &Metrics,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let start = out.len();
+    let mut recorder = Recorder::new(|bound| random.usize(..bound));
+    let verdict = answer(octets, zones, terms, &mut recorder, out);
+    let mut replay = Replay::of(recorder);
+    let mut other = Vec::new();
+    let repeated = fast(octets, zones, terms.udp_payload_bytes_max, &mut replay, &mut other);
+    if repeated.is_some_and(|repeated| repeated != verdict || other != out[start..]) {
+        metrics.path_mismatch.inc();
+        error!(query = %octets.escape_ascii(), "both paths differ: this is a bug; the slow path's answer was sent");
+    }
+    verdict
 }

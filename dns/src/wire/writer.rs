@@ -4,7 +4,7 @@ use super::name::Name;
 
 /// Suffixes remembered for compression. A bound keeps the cost of a large answer linear in its records: a table that
 /// grew with the message would be searched in quadratic time.
-const SUFFIXES_MAX: usize = 32;
+pub const SUFFIXES_MAX: usize = 32;
 /// Pointers hold fourteen bits (RFC 1035 section 4.1.4).
 const POINTER_MAX: usize = 0x3FFF;
 

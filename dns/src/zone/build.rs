@@ -2,11 +2,15 @@
 //! the checks.
 
 use super::check::{self, Fault};
+use super::index::Index;
+use super::order::{Order, OrderPolicy};
+use super::orders::Orders;
 use super::rdata::{Rdata, Soa};
-use super::rrset::{Order, OrderPolicy, Rrset};
+use super::rrset::Rrset;
 use crate::wire::{Name, RecordType};
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// One record as a master file gives it.
 #[derive(Debug, Clone)]
@@ -40,6 +44,7 @@ pub struct Zone {
     pub(super) origin: Name,
     /// The apex first; names without records (RFC 4592 section 2.2.2) are nodes like all others.
     pub(super) nodes: Vec<Node>,
+    pub(super) index: Arc<Index>,
 }
 
 /// The index of a node in its zone.
@@ -56,11 +61,32 @@ pub struct Node {
     pub(super) children: HashMap<Box<[u8]>, NodeId>,
     /// The line of the first record here; for the checks' messages.
     pub(super) line: Line,
+    /// What depends on more than the question stands here, so only the slow path answers.
+    pub slow_only: bool,
+    /// Neither this name nor one between it and the apex is a delegation or renames what is below it.
+    pub(super) plain: bool,
 }
 
 impl Node {
     fn new(name: Name) -> Node {
-        Node { name, rrsets: Vec::new(), children: HashMap::new(), line: Line::default() }
+        Node {
+            name,
+            rrsets: Vec::new(),
+            children: HashMap::new(),
+            line: Line::default(),
+            slow_only: false,
+            plain: true,
+        }
+    }
+
+    /// Whether records that are found here are answers: nothing between here and the apex delegates or renames.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// Whether the fast path may answer from here.
+    pub fn is_fast(&self) -> bool {
+        self.plain && !self.slow_only
     }
 
     /// The set of one type.
@@ -77,21 +103,47 @@ impl Zone {
         records: Vec<Record>,
         policy: OrderPolicy,
     ) -> Result<(Zone, Vec<Fault>), Fault> {
+        Zone::build_with(origin, records, &Orders::all(policy))
+    }
+
+    /// The same with an order for each set.
+    pub fn build_with(
+        origin: Name,
+        records: Vec<Record>,
+        orders: &Orders,
+    ) -> Result<(Zone, Vec<Fault>), Fault> {
         let mut warnings = Vec::new();
-        let mut zone = Zone { nodes: vec![Node::new(origin.clone())], origin };
+        let mut zone = Zone { nodes: vec![Node::new(origin.clone())], origin, index: Arc::default() };
         for record in records {
             check::record(&zone.origin, &record)?;
             let node = zone.node_for(&record.owner);
             zone.nodes[node].add(record, &mut warnings)?;
         }
         for node in &mut zone.nodes {
-            node.rrsets.sort_by_key(|rrset| rrset.record_type);
-            for rrset in &mut node.rrsets {
-                rrset.order = Order::decide(policy, rrset.record_type, rrset.records.len());
-            }
+            node.finish(orders, &mut warnings)?;
         }
+        zone.mark_below_cuts();
+        zone.index = Arc::new(Index::of(&zone.nodes));
         check::zone(&zone, &mut warnings)?;
+        let has = |owner: &Name, record_type| {
+            zone.at(&owner.key()).is_some_and(|node| node.rrset(record_type).is_some())
+        };
+        warnings.extend(orders.missing(&zone.origin, has));
         Ok((zone, warnings))
+    }
+
+    /// Tells the names at and below delegations and DNAME records (RFC 6672) apart from those whose records are their
+    /// answers.
+    fn mark_below_cuts(&mut self) {
+        let mut open = vec![(APEX, true)];
+        while let Some((at, above)) = open.pop() {
+            let node = &mut self.nodes[at];
+            let cut = (at != APEX && node.rrset(RecordType::NS).is_some())
+                || node.rrset(RecordType::DNAME).is_some();
+            node.plain = above && !cut;
+            let plain = node.plain;
+            open.extend(node.children.values().map(|child| (*child, plain)));
+        }
     }
 
     pub fn origin(&self) -> &Name {
@@ -112,6 +164,13 @@ impl Zone {
         }
     }
 
+    /// Says that a name's answers depend on more than the question: then the fast path leaves them alone. Says whether
+    /// there is such a name.
+    pub fn slow_only(&mut self, name: &Name) -> bool {
+        let at = self.index.find(&self.nodes, &name.key());
+        at.map(|at| self.nodes[at].slow_only = true).is_some()
+    }
+
     /// How many records there are.
     pub fn record_count(&self) -> usize {
         self.nodes.iter().flat_map(|node| &node.rrsets).map(|rrset| rrset.records.len()).sum()
@@ -123,7 +182,7 @@ impl Zone {
             for rrset in &node.rrsets {
                 if let Order::Cyclic(cursor) = &rrset.order
                     && let Some(before) =
-                        older.node(&node.name).and_then(|node| node.rrset(rrset.record_type))
+                        older.at(&node.name.key()).and_then(|node| node.rrset(rrset.record_type))
                     && let Order::Cyclic(before) = &before.order
                 {
                     cursor.continue_from(before);
@@ -154,6 +213,18 @@ impl Zone {
 }
 
 impl Node {
+    /// Puts the sets into the order in which they are searched and decides how each is given.
+    fn finish(&mut self, orders: &Orders, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
+        self.rrsets.sort_unstable_by_key(|rrset| rrset.record_type);
+        self.rrsets.shrink_to_fit();
+        for rrset in &mut self.rrsets {
+            rrset.records.shrink_to_fit();
+            orders.apply(&self.name, rrset, warnings, self.line)?;
+            rrset.seal(&self.name);
+        }
+        Ok(())
+    }
+
     fn add(&mut self, record: Record, warnings: &mut Vec<Fault>) -> Result<(), Fault> {
         if self.rrsets.is_empty() {
             // The case of the first record wins over that of a longer name read earlier.
@@ -162,12 +233,7 @@ impl Node {
         }
         check::company(self, &record)?;
         let Some(rrset) = self.rrsets.iter_mut().find(|set| set.record_type == record.record_type) else {
-            self.rrsets.push(Rrset {
-                record_type: record.record_type,
-                ttl: record.ttl,
-                records: vec![record.rdata],
-                order: Order::Fixed,
-            });
+            self.rrsets.push(Rrset::new(record.record_type, record.ttl, vec![record.rdata]));
             return Ok(());
         };
         let set = format!("{} {}", record.owner, record.record_type);

@@ -54,6 +54,16 @@ impl Zone {
         Some(node)
     }
 
+    /// The node of a name given in lower-case wire form, found in one step.
+    pub fn at(&self, key: &[u8]) -> Option<&Node> {
+        self.index.find(&self.nodes, key).map(|at| &self.nodes[at])
+    }
+
+    /// The wildcard directly below an encloser.
+    pub fn wildcard(&self, encloser: &Node) -> Option<&Node> {
+        encloser.children.get(b"*".as_slice()).map(|at| &self.nodes[*at])
+    }
+
     /// The delegation that `name` lies at or below.
     pub(super) fn cut_above(&self, name: &Name) -> Option<&Node> {
         match self.walk(name, RecordType::A) {

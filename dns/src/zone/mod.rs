@@ -2,7 +2,11 @@
 
 pub mod build;
 pub mod check;
+pub mod encoded;
+mod index;
 pub mod lookup;
+pub mod order;
+pub mod orders;
 pub mod rdata;
 pub mod rrset;
 pub mod zones;
@@ -10,6 +14,8 @@ pub mod zones;
 pub use build::{Line, Record, Zone};
 pub use check::Fault;
 pub use lookup::Found;
+pub use order::{Cursor, Draw, Order, OrderPolicy};
+pub use orders::{Orders, SetOrder};
 pub use rdata::{Rdata, Soa};
-pub use rrset::{Cursor, Order, OrderPolicy, Rrset};
+pub use rrset::Rrset;
 pub use zones::Zones;

@@ -103,14 +103,7 @@ impl Rdata {
                 writer.put(name.wire())?;
                 writer.put(after)
             }
-            Rdata::Soa(soa) => {
-                writer.put_name(&soa.primary)?;
-                writer.put_name(&soa.mailbox)?;
-                for number in [soa.serial, soa.refresh, soa.retry, soa.expire, soa.minimum] {
-                    writer.put_u32(number)?;
-                }
-                Ok(())
-            }
+            Rdata::Soa(soa) => soa.write(writer),
         }
     }
 }
@@ -129,6 +122,18 @@ fn leads_on(record_type: RecordType) -> bool {
         RecordType::HTTPS,
     ];
     compressed.contains(&record_type) || plain.contains(&record_type)
+}
+
+impl Soa {
+    /// Writes the data without its length field.
+    pub fn write(&self, writer: &mut Writer<'_>) -> Result<(), Full> {
+        writer.put_name(&self.primary)?;
+        writer.put_name(&self.mailbox)?;
+        for number in [self.serial, self.refresh, self.retry, self.expire, self.minimum] {
+            writer.put_u32(number)?;
+        }
+        Ok(())
+    }
 }
 
 fn soa(octets: &[u8]) -> Result<Rdata, NameError> {

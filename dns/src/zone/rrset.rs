@@ -1,67 +1,52 @@
-//! A resource record set and the order its records are given in. The order is decided once, when a zone is loaded: a
-//! rule that is matched for each query costs more than the answer.
+//! A resource record set, with what is decided about it when its zone is loaded: the order and number of the records in
+//! an answer, and their octets.
 
+use super::encoded::Encoded;
+use super::order::{Draw, Order};
 use super::rdata::Rdata;
-use crate::wire::RecordType;
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::wire::{Name, RecordType};
+use std::ops::Range;
 
 /// All records of one name and type (RFC 2181 section 5).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Rrset {
     pub record_type: RecordType,
     pub ttl: u32,
     /// Never empty, no two alike.
     pub records: Vec<Rdata>,
     pub order: Order,
+    /// How many records an answer has; 0 for all.
+    pub answers_max: u16,
+    encoded: Encoded,
 }
 
-/// The operator's choice for address sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrderPolicy {
-    Cyclic,
-    Random,
-    Fixed,
-}
+impl Rrset {
+    /// A set in the order of its file, given whole, that only the slow path answers until it is sealed.
+    pub fn new(record_type: RecordType, ttl: u32, records: Vec<Rdata>) -> Rrset {
+        Rrset { record_type, ttl, records, order: Order::Fixed, answers_max: 0, encoded: Encoded::None }
+    }
 
-/// How one set is ordered in an answer.
-#[derive(Debug)]
-pub enum Order {
-    /// As in the zone file.
-    Fixed,
-    /// Each answer starts one record later than the one before.
-    Cyclic(Box<Cursor>),
-    /// Every permutation is as likely as any other.
-    Random,
-}
+    /// Encodes the records for the fast path. Whoever changes a set afterwards has to seal it again; one that must not be
+    /// answered by the fast path, because its answer depends on more than the question, is not sealed.
+    pub fn seal(&mut self, owner: &Name) {
+        self.encoded = Encoded::of(owner, self);
+    }
 
-impl Order {
-    /// The order of a set of `len` records: only address sets of two and more have anything to rotate.
-    pub fn decide(policy: OrderPolicy, record_type: RecordType, len: usize) -> Order {
-        match policy {
-            _ if len < 2 || !record_type.is_address() => Order::Fixed,
-            OrderPolicy::Fixed => Order::Fixed,
-            OrderPolicy::Cyclic => Order::Cyclic(Box::default()),
-            OrderPolicy::Random => Order::Random,
+    /// The records' octets, or that there are none and the slow path has to answer.
+    pub fn encoded(&self) -> &Encoded {
+        &self.encoded
+    }
+
+    /// How many records an answer has.
+    pub fn answer_count(&self) -> usize {
+        match self.answers_max {
+            0 => self.records.len(),
+            most => self.records.len().min(usize::from(most)),
         }
     }
-}
 
-/// Counts the answers given from a cyclic set, over all workers, so that shares are exact.
-#[derive(Debug, Default)]
-pub struct Cursor {
-    turns: AtomicU64,
-}
-
-impl Cursor {
-    /// The index of the record that comes first in the next answer of `len` records.
-    pub fn next(&self, len: usize) -> usize {
-        let turn = self.turns.fetch_add(1, Ordering::Relaxed);
-        (turn % len as u64) as usize
-    }
-
-    /// Goes on where the cursor of the same set in an older snapshot stands. Were every reload to start anew, a zone
-    /// reloaded as often as it is asked would always give the same record first.
-    pub fn continue_from(&self, older: &Cursor) {
-        self.turns.store(older.turns.load(Ordering::Relaxed), Ordering::Relaxed);
+    /// Calls `take` with the runs of records that the next answer gives, in their order.
+    pub fn runs(&self, draw: &mut impl Draw, take: impl FnMut(Range<usize>)) {
+        self.order.runs(self.records.len(), self.answer_count(), draw, take);
     }
 }

@@ -2,20 +2,23 @@
 
 use super::build::Zone;
 use crate::wire::{Name, RecordType};
+use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An immutable set of zones.
 #[derive(Debug, Default)]
 pub struct Zones {
-    by_origin: HashMap<Box<[u8]>, Arc<Zone>>,
+    // Asked with every query; which origins there are is the operator's choice, so the hash need not be a slow one.
+    by_origin: HashMap<Box<[u8]>, Arc<Zone>, RandomState>,
     /// Labels of the deepest origin: longer suffixes of a name need no look-up.
     labels_max: usize,
 }
 
 impl Zones {
     pub fn new(zones: impl IntoIterator<Item = Arc<Zone>>) -> Zones {
-        let by_origin: HashMap<_, _> = zones.into_iter().map(|zone| (zone.origin().key(), zone)).collect();
+        let by_origin: HashMap<_, _, RandomState> =
+            zones.into_iter().map(|zone| (zone.origin().key(), zone)).collect();
         let labels_max = by_origin.values().map(|zone| zone.origin().label_count()).max().unwrap_or(0);
         Zones { by_origin, labels_max }
     }
@@ -39,6 +42,16 @@ impl Zones {
             at += 1 + usize::from(key[at]);
         }
         own
+    }
+
+    /// The zone of exactly this origin, in lower-case wire form.
+    pub fn by_key(&self, key: &[u8]) -> Option<&Arc<Zone>> {
+        self.by_origin.get(key)
+    }
+
+    /// Labels of the deepest origin.
+    pub fn labels_max(&self) -> usize {
+        self.labels_max
     }
 
     pub fn get(&self, origin: &Name) -> Option<&Arc<Zone>> {

@@ -8,8 +8,10 @@
 
 mod answers;
 mod check_zone;
+mod choice;
 mod hostile;
 mod packets;
+mod paths;
 mod peers;
 mod rdata;
 mod rotation;

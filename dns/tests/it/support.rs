@@ -2,21 +2,29 @@
 
 use dns::answer::{Terms, Transport, Verdict, answer};
 use dns::wire::{Name, RecordType};
-use dns::zone::{OrderPolicy, Zone, Zones};
+use dns::zone::{Fault, OrderPolicy, Orders, Zone, Zones};
 use hickory_proto::op::Message;
 use std::sync::Arc;
 
 /// Zones from pairs of origin and text.
 pub(crate) fn zones(files: &[(&str, &str)], policy: OrderPolicy) -> Zones {
-    let build = |(origin, text): &(&str, &str)| {
+    zones_with(files, &Orders::all(policy)).0
+}
+
+/// The same with orders of single sets, and what the operator is told.
+pub(crate) fn zones_with(files: &[(&str, &str)], orders: &Orders) -> (Zones, Vec<Fault>) {
+    let mut told = Vec::new();
+    let mut build = |(origin, text): &(&str, &str)| {
         let origin = name(origin);
         let contents = dns::master::read_alone(text.as_bytes(), &origin)
             .unwrap_or_else(|error| panic!("{origin}: {error}"));
-        let (zone, _) =
-            Zone::build(origin, contents.records, policy).unwrap_or_else(|fault| panic!("{fault:?}"));
+        let (zone, warnings) =
+            Zone::build_with(origin, contents.records, orders).unwrap_or_else(|fault| panic!("{fault:?}"));
+        told.extend(warnings);
         Arc::new(zone)
     };
-    Zones::new(files.iter().map(build))
+    let zones: Vec<_> = files.iter().map(&mut build).collect();
+    (Zones::new(zones), told)
 }
 
 pub(crate) fn name(text: &str) -> Name {
