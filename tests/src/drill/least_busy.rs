@@ -74,7 +74,7 @@ pub(super) async fn run(settings: Settings) -> Result<Story> {
         [("round robin", ROUND_ROBIN), ("least requests", LEAST_REQUESTS), ("peak EWMA", EWMA)]
     {
         stack.with(Topology { overrides, ..stack.platform().topology() }).await?;
-        everybody_is_live(&stack).await?;
+        everybody_is_up(&stack).await?;
         measured.push(measure(&stack, settings, algorithm).await?);
     }
     Ok(story(settings, &stack, delay, &measured[0], &measured[1], &measured[2]))
@@ -82,7 +82,7 @@ pub(super) async fn run(settings: Settings) -> Result<Story> {
 
 /// Looks how fast the apps are and makes one ten times slower; says by how much it is late.
 async fn slow_down(stack: &Stack, link: &ChaosProxy) -> Result<Duration> {
-    everybody_is_live(stack).await?;
+    everybody_is_up(stack).await?;
     let usual = load::run(plan(stack, Duration::from_secs(2))).await?;
     let delay = Duration::from_micros(usual.p50_us * 9).max(DELAY_MIN);
     link.delay(delay / 2, Duration::ZERO);
@@ -98,10 +98,10 @@ fn plan(stack: &Stack, duration: Duration) -> Plan {
 }
 
 /// By the balancer's own word: with an eye on latency, a visitor who asks again and again may not meet the slow app for a minute.
-async fn everybody_is_live(stack: &Stack) -> Result<()> {
-    attempt("every app is live", JOIN_DEADLINE, async || {
-        let live = stack.scrape("lb-1", "lb_backend_state", "state=\"live\"").await?;
-        ensure!(live >= f64::from(APPS), "{live} of {APPS} are");
+async fn everybody_is_up(stack: &Stack) -> Result<()> {
+    attempt("every app is up", JOIN_DEADLINE, async || {
+        let up = stack.scrape("lb-1", "lb_backend_state", "state=\"up\"").await?;
+        ensure!(up >= f64::from(APPS), "{up} of {APPS} are");
         Ok(())
     })
     .await
