@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use service_kit::{Invalid, config::overlaid};
 use toml::{Table, Value};
 
+use super::health::Mode;
 use super::{Balance, Discovery, Health, Queue, Sticky, Upstream};
 use super::{balance, discovery, ejection, health, queue, sticky, upstream};
 use crate::ejection::Terms;
@@ -68,15 +69,23 @@ pub(super) fn parse_all(default: &Raw, others: &BTreeMap<String, Table>) -> Resu
 
 fn parse(name: &str, raw: &Raw) -> Result<Pool, Invalid> {
     let upstream = upstream::parse(&raw.upstream)?;
+    let health = health::parse(&raw.health, upstream.send_proxy)?;
+    let sticky = sticky::parse(&raw.sticky, name)?;
+    if sticky.as_ref().is_some_and(Sticky::is_sealed) && !matches!(health.check.mode, Mode::Http(_)) {
+        let reason =
+            "a cookie names an instance, and only the answer to an HTTP check says which one a backend is";
+        let remedy = "set health.mode to http, or sticky.mode to table";
+        return Err(Invalid::new("sticky.mode", "cookie", reason, remedy));
+    }
     Ok(Pool {
         name: Arc::from(name),
         balance: balance::parse(&raw.balance)?,
         queue: queue::parse(&raw.queue)?,
-        health: health::parse(&raw.health, upstream.send_proxy)?,
+        health,
         ejection: ejection::parse(&raw.ejection)?,
         upstream,
         discovery: discovery::parse(raw.discovery.clone())?,
-        sticky: sticky::parse(&raw.sticky, name)?,
+        sticky,
     })
 }
 

@@ -60,6 +60,11 @@ pub(crate) enum TableKey {
 }
 
 impl Sticky {
+    /// Whether clients carry the mapping.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(self.kind, StickyKind::Sealed(_))
+    }
+
     pub(crate) fn bounds(&self) -> Bounds {
         let entries_max = if let StickyKind::Table { entries_max, .. } = self.kind { entries_max } else { 0 };
         Bounds { entries_max, lifetime: self.lifetime }

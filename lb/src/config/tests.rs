@@ -210,6 +210,8 @@ fn every_sticky_pool_has_a_cookie_of_its_own() {
         &format!("{sticky}[pools.api.sticky]\ncookie = 'route'\n"),
         Err("pools.api.sticky.cookie: got route"),
     );
+    check(&format!("health.mode = 'tcp'\n{sticky}"), Err("set health.mode to http, or sticky.mode to table"));
+    check(&format!("{sticky}[pools.api.health]\nmode = 'off'\n"), Err("pools.api.sticky.mode"));
 }
 
 #[test]
