@@ -1,7 +1,7 @@
 //! From the octets of a query to the octets of its answer. The same function serves UDP and TCP; it owns nothing, reads
 //! no clock and no socket, and any octets are an acceptable query.
 
-use crate::resolve::{Part, Reply, resolve};
+use crate::resolve::{Part, Reply, Scratch, resolve};
 use crate::wire::query::Header;
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
 use crate::zone::{Draw, Order, Rrset, Zones};
@@ -64,10 +64,11 @@ pub fn answer(
         Err(Rejected::Ignore(why)) => return Verdict::Ignored(why),
         Err(Rejected::Answer(header, rcode)) => return header_only(header, rcode, out),
     };
+    let scratch = Scratch::default();
     let reply = match query.edns {
         // RFC 6891 section 6.1.3: the version we do speak is in our OPT record.
         Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
-        _ => resolve(zones, &query.question),
+        _ => resolve(zones, &query.question, &scratch),
     };
     write_message(&query, &reply, terms, draw, out)
 }

@@ -4,6 +4,7 @@
 use crate::wire::{Class, Name, Question, Rcode, RecordType};
 use crate::zone::check::CNAME_HOPS_MAX;
 use crate::zone::{Found, Rdata, Rrset, Zone, Zones, build::Node};
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 /// The sections of an answer.
@@ -46,8 +47,26 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// What is made for one answer and stands in no zone: the CNAME of each hop over a DNAME.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    hops: [OnceCell<Rrset>; CNAME_HOPS_MAX + 1],
+}
+
+impl Scratch {
+    /// Keeps the CNAME of one hop as long as the answer; gives it and its target.
+    fn cname(&self, hop: usize, ttl: u32, target: Name) -> Option<(&Rrset, &Name)> {
+        let rrset = self.hops.get(hop)?;
+        let rrset = rrset.get_or_init(|| Rrset::new(RecordType::CNAME, ttl, vec![Rdata::Name(target)]));
+        match rrset.records.first() {
+            Some(Rdata::Name(target)) => Some((rrset, target)),
+            _ => None,
+        }
+    }
+}
+
 /// Answers a question from the zones.
-pub fn resolve<'a>(zones: &'a Zones, question: &'a Question) -> Reply<'a> {
+pub fn resolve<'a>(zones: &'a Zones, question: &'a Question, scratch: &'a Scratch) -> Reply<'a> {
     let record_type = question.record_type;
     match record_type {
         // They name parts of a message, not records one could ask for.
@@ -60,28 +79,55 @@ pub fn resolve<'a>(zones: &'a Zones, question: &'a Question) -> Reply<'a> {
     let Some(zone) = zones.zone_for(name, record_type) else { return Reply::empty(Rcode::Refused) };
     let mut reply = Reply::empty(Rcode::NoError);
     // The name asked for, and one more for each alias.
-    for _ in 0..=CNAME_HOPS_MAX {
-        match zone.find(name, record_type) {
+    for hop in 0..=CNAME_HOPS_MAX {
+        let next = match zone.find(name, record_type) {
             Found::Alias(rrset) => {
-                reply.authoritative = true;
-                let Some(Rdata::Name(target)) = rrset.records.first() else { return reply };
                 reply.answers.push(Part { owner: name, rrset, ttl: rrset.ttl });
-                let known = reply.answers.iter().any(|part| part.owner == target);
-                // The chain ends with its zone, even when the next zone is here too: resolvers take no data of one zone
-                // from an answer about another, and the two may belong to different people.
-                let ours = zones.zone_for(target, record_type).is_some_and(|next| Arc::ptr_eq(next, zone));
-                if known || !ours {
-                    return reply;
-                }
-                name = target;
+                let Some(Rdata::Name(target)) = rrset.records.first() else { return reply };
+                Some(target)
             }
+            Found::Redirect(at, rrset) => redirect(&mut reply, (name, hop), at, rrset, scratch),
             found => {
                 finish(&mut reply, zone, name, record_type, &found);
                 return reply;
             }
+        };
+        reply.authoritative = true;
+        let Some(target) = next else { return reply };
+        let known = reply.answers.iter().any(|part| part.owner == target);
+        // The chain ends with its zone, even when the next zone is here too: resolvers take no data of one zone
+        // from an answer about another, and the two may belong to different people.
+        let ours = zones.zone_for(target, record_type).is_some_and(|next| Arc::ptr_eq(next, zone));
+        // Who asks for a CNAME has it.
+        if known || !ours || record_type == RecordType::CNAME {
+            return reply;
         }
+        name = target;
     }
     reply
+}
+
+/// A hop over a DNAME: the DNAME itself, and the CNAME that it means for this name (RFC 6672 section 3.1). Gives the new
+/// name, unless that is too long.
+fn redirect<'a>(
+    reply: &mut Reply<'a>,
+    (name, hop): (&'a Name, usize),
+    at: &'a Node,
+    rrset: &'a Rrset,
+    scratch: &'a Scratch,
+) -> Option<&'a Name> {
+    // A chain may come through here twice.
+    if !reply.answers.iter().any(|part| std::ptr::eq(part.rrset, rrset)) {
+        reply.answers.push(Part { owner: &at.name, rrset, ttl: rrset.ttl });
+    }
+    let Some(Rdata::Around { name: to, .. }) = rrset.records.first() else { return None };
+    let Ok(target) = name.redirected(&at.name, to) else {
+        reply.rcode = Rcode::YxDomain;
+        return None;
+    };
+    let (cname, target) = scratch.cname(hop, rrset.ttl, target)?;
+    reply.answers.push(Part { owner: name, rrset: cname, ttl: cname.ttl });
+    Some(target)
 }
 
 /// The end of the chain. AA speaks of the first owner (RFC 1035 section 4.1.1), so it stays when an alias led here.
@@ -102,7 +148,7 @@ fn finish<'a>(
             }
         }
         Found::Referral(cut) => referral(reply, zone, cut),
-        Found::NoData | Found::Alias(_) => negative(reply, zone, Rcode::NoError),
+        Found::NoData | Found::Alias(_) | Found::Redirect(..) => negative(reply, zone, Rcode::NoError),
         // RFC 6604: the code is that of the last name of a chain.
         Found::NoName => negative(reply, zone, Rcode::NxDomain),
     }

@@ -185,32 +185,49 @@ pub enum Rcode {
     NxDomain = 3,
     NotImp = 4,
     Refused = 5,
+    /// The name that a DNAME gives is too long (RFC 6672 section 2.2).
+    YxDomain = 6,
     BadVers = 16,
+    BadCookie = 23,
 }
 
 impl Rcode {
     /// Every code we can answer with, in the order of [`Rcode::index`].
-    pub const ALL: [Rcode; 7] = [
+    pub const ALL: [Rcode; 9] = [
         Rcode::NoError,
         Rcode::FormErr,
         Rcode::ServFail,
         Rcode::NxDomain,
         Rcode::NotImp,
         Rcode::Refused,
+        Rcode::YxDomain,
         Rcode::BadVers,
+        Rcode::BadCookie,
     ];
 
     /// Position in [`Rcode::ALL`].
     pub fn index(self) -> usize {
         match self {
-            Rcode::BadVers => 6,
+            Rcode::BadVers => 7,
+            Rcode::BadCookie => 8,
             other => other as usize,
         }
     }
 
     /// The name in metrics and logs, as dig prints it.
     pub fn as_str(self) -> &'static str {
-        ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "BADVERS"][self.index()]
+        const NAMES: [&str; Rcode::ALL.len()] = [
+            "NOERROR",
+            "FORMERR",
+            "SERVFAIL",
+            "NXDOMAIN",
+            "NOTIMP",
+            "REFUSED",
+            "YXDOMAIN",
+            "BADVERS",
+            "BADCOOKIE",
+        ];
+        NAMES[self.index()]
     }
 
     /// The four bits in the header.

@@ -4,6 +4,7 @@
 use super::build::{Line, Node, Record, Zone};
 use super::lookup::Found;
 use super::rdata::Rdata;
+use super::rrset::Rrset;
 use crate::wire::{Name, RecordType};
 
 /// CNAMEs followed for one answer, and the longest chain that loads without a warning.
@@ -42,12 +43,6 @@ pub(super) fn record(origin: &Name, record: &Record) -> Result<(), Fault> {
     if record_type.is_meta() {
         return Err(Fault::new(*line, format!("{record_type} is no type for a zone")));
     }
-    if *record_type == RecordType::DNAME {
-        return Err(Fault::new(
-            *line,
-            "DNAME is not supported: the names below it would be answered wrongly",
-        ));
-    }
     if *record_type == RecordType::SOA && owner != origin {
         return Err(Fault::new(*line, format!("SOA at {owner}; it stands only at the apex, {origin}")));
     }
@@ -78,6 +73,10 @@ pub(super) fn company(node: &Node, record: &Record) -> Result<(), Fault> {
         }
         RecordType::SOA if node.rrset_unsorted(RecordType::SOA) => {
             return Err(Fault::new(record.line, "a second SOA; a zone has one"));
+        }
+        // RFC 6672 section 2.4.
+        RecordType::DNAME if node.rrset_unsorted(RecordType::DNAME) => {
+            return Err(Fault::new(record.line, format!("a second DNAME at {owner}; a name has one")));
         }
         other if !aside(other) && node.rrset_unsorted(RecordType::CNAME) => {
             let what = format!("{other} at {owner}, which has CNAME already: a CNAME stands alone");
@@ -171,8 +170,18 @@ fn targets(zone: &Zone, node: &Node, warnings: &mut Vec<Fault>) {
     }
 }
 
-/// Records below a delegation are never answered, except addresses as glue.
+/// Records below a delegation are never answered, except addresses as glue; those below a DNAME not at all.
 fn occluded(zone: &Zone, node: &Node, warnings: &mut Vec<Fault>) {
+    if let Some(above) = zone.redirect_above(&node.name) {
+        for Rrset { record_type, .. } in &node.rrsets {
+            let what = format!("{} {record_type}: never answered, {} has a DNAME", node.name, above.name);
+            warnings.push(Fault::new(node.line, what));
+        }
+    }
+    if node.name.is_wildcard() && node.rrset(RecordType::DNAME).is_some() {
+        let what = format!("{} DNAME: answered only by name (RFC 4592 section 4.4)", node.name);
+        warnings.push(Fault::new(node.line, what));
+    }
     let Some(cut) = zone.cut_above(&node.name) else { return };
     let is_cut = std::ptr::eq(cut, node);
     for rrset in &node.rrsets {

@@ -14,6 +14,8 @@ pub enum Found<'z> {
     Alias(&'z Rrset),
     /// The name is below this delegation, or is it.
     Referral(&'z Node),
+    /// The name is below this owner of a DNAME: the tree there is another's (RFC 6672).
+    Redirect(&'z Node, &'z Rrset),
     /// The name exists (perhaps only because a longer one does) without this type.
     NoData,
     /// The name does not exist, and no wildcard covers it.
@@ -26,6 +28,7 @@ enum Step<'z> {
     /// The longest existing ancestor: the closest encloser.
     Encloser(&'z Node),
     Cut(&'z Node),
+    Redirect(&'z Node, &'z Rrset),
 }
 
 impl Zone {
@@ -33,6 +36,7 @@ impl Zone {
     pub fn find(&self, name: &Name, record_type: RecordType) -> Found<'_> {
         match self.walk(name, record_type) {
             Step::Cut(node) => Found::Referral(node),
+            Step::Redirect(node, rrset) => Found::Redirect(node, rrset),
             Step::Exact(node) => at_node(node, record_type),
             Step::Encloser(node) => match node.children.get(b"*".as_slice()) {
                 Some(&wildcard) => at_node(&self.nodes[wildcard], record_type),
@@ -64,6 +68,14 @@ impl Zone {
         encloser.children.get(b"*".as_slice()).map(|at| &self.nodes[*at])
     }
 
+    /// The name above `name` whose DNAME takes its place.
+    pub(super) fn redirect_above(&self, name: &Name) -> Option<&Node> {
+        match self.walk(name, RecordType::A) {
+            Step::Redirect(node, _) => Some(node),
+            _ => None,
+        }
+    }
+
     /// The delegation that `name` lies at or below.
     pub(super) fn cut_above(&self, name: &Name) -> Option<&Node> {
         match self.walk(name, RecordType::A) {
@@ -84,6 +96,9 @@ impl Zone {
         let mut key = LowerLabel::default();
         let labels = self.labels_below(name);
         for (depth, label) in labels.iter().enumerate().rev() {
+            if let Some(rrset) = node.rrset(RecordType::DNAME) {
+                return Step::Redirect(node, rrset);
+            }
             match node.children.get(key.of(label)) {
                 Some(&child) => node = &self.nodes[child],
                 None => return Step::Encloser(node),

@@ -52,6 +52,16 @@ ns.child  A   192.0.2.100
 ns2.child AAAA 2001:db8::100
 outside   NS  ns.elsewhere.
 sibling   NS  ns.child
+; Redirections.
+tree      DNAME other-tree
+tree      A   192.0.2.6
+b.other-tree A 192.0.2.7
+*.wild.other-tree TXT w
+toown.other-tree DNAME tree
+away      DNAME elsewhere.
+intotree  CNAME b.tree
+loop      DNAME a.loop
+long      DNAME aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b
 _s._tcp   SRV 1 2 80 host
 _s._tcp   SRV 1 2 80 ns.child
 ptr       PTR host
@@ -74,6 +84,7 @@ fn show(message: &Message) -> String {
         "Non-Existent Domain" => "NXDOMAIN".into(),
         "Query Refused" => "REFUSED".into(),
         "Form Error" => "FORMERR".into(),
+        "Name should not exist" | "Name Exists when it should not" => "YXDOMAIN".into(),
         other => other.into(),
     };
     for (set, flag) in [(message.metadata.authoritative, " aa"), (message.metadata.truncation, " tc")] {
@@ -85,15 +96,14 @@ fn show(message: &Message) -> String {
         [("an", &message.answers), ("ns", &message.authorities), ("ar", &message.additionals)]
     {
         for record in section {
-            write!(
-                text,
-                "\n{letter} {} {} {} {}",
-                record.name,
-                record.ttl,
-                record.record_type(),
-                record.data
-            )
-            .unwrap();
+            let mut data = record.data.to_string();
+            // hickory-proto has no DNAME: it prints the octets.
+            if record.record_type().to_string() == "DNAME" {
+                let octets = data_encoding::BASE64.decode(data.as_bytes()).unwrap();
+                data = dns::wire::Name::from_wire(&octets).unwrap().to_string();
+            }
+            write!(text, "\n{letter} {} {} {} {data}", record.name, record.ttl, record.record_type())
+                .unwrap();
         }
     }
     text
@@ -338,6 +348,81 @@ fn ds_is_the_parents_to_answer() {
 #[test]
 fn the_longest_origin_answers() {
     check("ns.own.z. A", &["NOERROR aa", "an ns.own.z. 50 A 192.0.2.99"]);
+}
+
+#[test]
+fn a_dname_gives_the_names_below_it_those_of_another_tree() {
+    let dname = "an tree.z. 100 DNAME other-tree.z.";
+    check(
+        "b.tree.z. A",
+        &[
+            "NOERROR aa",
+            dname,
+            "an b.tree.z. 100 CNAME b.other-tree.z.",
+            "an b.other-tree.z. 100 A 192.0.2.7",
+        ],
+    );
+    check("x.b.tree.z. A", &["NXDOMAIN aa", dname, "an x.b.tree.z. 100 CNAME x.b.other-tree.z.", SOA]);
+    check(
+        "q.wild.tree.z. TXT",
+        &[
+            "NOERROR aa",
+            dname,
+            "an q.wild.tree.z. 100 CNAME q.wild.other-tree.z.",
+            "an q.wild.other-tree.z. 100 TXT w",
+        ],
+    );
+    check("b.tree.z. CNAME", &["NOERROR aa", dname, "an b.tree.z. 100 CNAME b.other-tree.z."]);
+}
+#[test]
+fn its_owner_is_not_below_it() {
+    check("tree.z. A", &["NOERROR aa", "an tree.z. 100 A 192.0.2.6"]);
+    check("tree.z. DNAME", &["NOERROR aa", "an tree.z. 100 DNAME other-tree.z."]);
+    check("tree.z. MX", &["NOERROR aa", SOA]);
+}
+#[test]
+fn chains_go_through_dnames() {
+    check(
+        "intotree.z. A",
+        &[
+            "NOERROR aa",
+            "an intotree.z. 100 CNAME b.tree.z.",
+            "an tree.z. 100 DNAME other-tree.z.",
+            "an b.tree.z. 100 CNAME b.other-tree.z.",
+            "an b.other-tree.z. 100 A 192.0.2.7",
+        ],
+    );
+    // The DNAME that is passed twice is there once.
+    check(
+        "b.toown.tree.z. A",
+        &[
+            "NOERROR aa",
+            "an tree.z. 100 DNAME other-tree.z.",
+            "an b.toown.tree.z. 100 CNAME b.toown.other-tree.z.",
+            "an toown.other-tree.z. 100 DNAME tree.z.",
+            "an b.toown.other-tree.z. 100 CNAME b.tree.z.",
+            "an b.tree.z. 100 CNAME b.other-tree.z.",
+            "an b.other-tree.z. 100 A 192.0.2.7",
+        ],
+    );
+    check(
+        "x.away.z. A",
+        &["NOERROR aa", "an away.z. 100 DNAME elsewhere.", "an x.away.z. 100 CNAME x.elsewhere."],
+    );
+}
+#[test]
+fn a_dname_into_itself_ends() {
+    let (_, octets) = ask(&all(), &query("x.loop.z.", "A"), Transport::Tcp);
+    let message = read(&octets);
+    assert_eq!(message.answers.len(), 18, "the DNAME, and a CNAME for each of 17 hops");
+}
+#[test]
+fn a_name_that_gets_too_long_says_so() {
+    let label = "x".repeat(60);
+    check(
+        &format!("{label}.{label}.{label}.long.z. A"),
+        &["YXDOMAIN aa", &format!("an long.z. 100 DNAME {0}.{0}.b.z.", "a".repeat(63))],
+    );
 }
 
 #[test]

@@ -9,11 +9,14 @@
 mod answers;
 mod check_zone;
 mod choice;
+mod differential;
 mod hostile;
+mod message;
 mod packets;
 mod paths;
 mod peers;
 mod rdata;
+mod rfc8906;
 mod rotation;
 mod running;
 mod serve;

@@ -2,8 +2,10 @@
 //! and with `CI=true` it fails.
 
 use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 /// The root, made when this machine has none.
 pub(crate) struct Root {
@@ -45,4 +47,159 @@ impl Root {
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         child.wait_with_output().unwrap()
     }
+}
+
+/// A server of others, on an address of its own; ends with this.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+/// The three that we compare ourselves with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Brand {
+    Bind,
+    Nsd,
+    Knot,
+}
+
+impl Brand {
+    pub(crate) const ALL: [Brand; 3] = [Brand::Bind, Brand::Nsd, Brand::Knot];
+
+    fn name(self) -> &'static str {
+        match self {
+            Brand::Bind => "bind",
+            Brand::Nsd => "nsd",
+            Brand::Knot => "knot",
+        }
+    }
+
+    fn command(self) -> &'static [&'static str] {
+        match self {
+            Brand::Bind => &["named", "-g", "-n", "1", "-c"],
+            Brand::Nsd => &["nsd", "-d", "-c"],
+            Brand::Knot => &["knotd", "-c"],
+        }
+    }
+
+    /// The configuration: primary for all zones, and as close to answers without extras as the program can be told.
+    fn configuration(self, address: SocketAddr, folder: &Path, origins: &[&str]) -> String {
+        let (ip, port, folder) = (address.ip(), address.port(), folder.display());
+        let each =
+            |write: &dyn Fn(&str) -> String| origins.iter().map(|origin| write(origin)).collect::<String>();
+        match self {
+            Brand::Bind => format!(
+                "options {{ directory \"{folder}\"; pid-file none; session-keyfile none; recursion no; \
+                 listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }}; minimal-any yes; \
+                 minimal-responses yes; dnssec-validation no; notify no; empty-zones-enable no; \
+                 check-names primary ignore; check-integrity no; max-records-per-type 0; }};\n\
+                 controls {{ }};\n{}",
+                each(&|origin| format!("zone \"{origin}\" {{ type primary; file \"{origin}zone\"; }};\n"))
+            ),
+            Brand::Nsd => format!(
+                "server:\n ip-address: {ip}@{port}\n zonesdir: \"{folder}\"\n username: \"\"\n pidfile: \"\"\n \
+                 zonelistfile: \"{folder}/list\"\n xfrdfile: \"\"\n refuse-any: no\n rrl-ratelimit: 0\n \
+                 minimal-responses: yes\nremote-control:\n control-enable: no\n{}",
+                each(&|origin| format!("zone:\n name: \"{origin}\"\n zonefile: \"{origin}zone\"\n"))
+            ),
+            Brand::Knot => format!(
+                "server:\n rundir: \"{folder}\"\n listen: {ip}@{port}\n udp-workers: 1\n tcp-workers: 1\n background-workers: 1\n\
+                 database:\n storage: \"{folder}/db\"\nlog:\n - target: stdout\n   any: info\n\
+                 template:\n - id: default\n   storage: \"{folder}\"\n   semantic-checks: off\nzone:\n{}",
+                each(&|origin| format!(" - domain: \"{origin}\"\n   file: \"{origin}zone\"\n"))
+            ),
+        }
+    }
+}
+
+impl Peer {
+    /// Starts one with these zones (origin with its final dot, text) and waits until it answers for all.
+    pub(crate) fn start(root: &Root, brand: Brand, zones: &[(String, String)]) -> Peer {
+        let (folder, inside) = root.folder();
+        let address = free_address();
+        let origins: Vec<&str> = zones.iter().map(|(origin, _)| origin.as_str()).collect();
+        for (origin, text) in zones {
+            std::fs::write(folder.path().join(format!("{origin}zone")), text).unwrap();
+        }
+        std::fs::create_dir(folder.path().join("db")).unwrap();
+        let configuration = brand.configuration(address, &inside, &origins);
+        std::fs::write(folder.path().join("configuration"), configuration).unwrap();
+        // All of it has to be usable by whomever the program becomes.
+        for path in [folder.path(), &folder.path().join("db")] {
+            std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        }
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        // A namespace of its own ends with all its processes when its first one does, and that one ends with us.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "chroot"])
+            .arg(&root.path)
+            .args(brand.command())
+            .arg(inside.join("configuration"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut peer = Peer { name: brand.name(), address, child, folder };
+        for origin in origins {
+            peer.wait_for(origin);
+        }
+        peer
+    }
+
+    fn wait_for(&mut self, origin: &str) {
+        let packet = crate::support::query(origin, "SOA");
+        let deadline = Instant::now() + START_DEADLINE;
+        loop {
+            let ended = self.child.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < deadline, "{} {origin}: {}", self.name, self.log());
+            let answer = try_exchange(self.address, &packet, Duration::from_millis(200));
+            if answer.is_some_and(|octets| octets[3] & 0x0F == 0) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The end of what it said.
+    fn log(&self) -> String {
+        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.contains("warning")).collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that is free for both transports. BIND listens only on addresses that an interface has, so 127.0.0.1 it is.
+fn free_address() -> SocketAddr {
+    let found = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut found = found.take(64).map(|tcp| tcp.local_addr().unwrap());
+    found.find(|address| UdpSocket::bind(address).is_ok()).expect("a free port")
+}
+
+/// For a server to start and to load its zones, on a machine that does many other things.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// One answer over UDP; asks again a few times, since a datagram may be lost.
+pub(crate) fn exchange(address: SocketAddr, packet: &[u8]) -> Vec<u8> {
+    let answer = (0..6).find_map(|_| try_exchange(address, packet, Duration::from_secs(5)));
+    answer.unwrap_or_else(|| panic!("no answer from {address} to {}", packet.escape_ascii()))
+}
+
+fn try_exchange(address: SocketAddr, packet: &[u8], patience: Duration) -> Option<Vec<u8>> {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(patience)).unwrap();
+    // A port that nobody listens on says so at once.
+    socket.connect(address).and_then(|()| socket.send(packet)).ok()?;
+    let mut buffer = [0; 65_535];
+    let bytes = socket.recv(&mut buffer).ok()?;
+    Some(buffer[..bytes].to_vec())
 }

@@ -34,7 +34,7 @@ fn theirs(root: &Root, record: &str) -> Result<String, String> {
 }
 
 /// Every type that has a text form here, most of them more than once.
-const GOOD: &str = r#"
+pub(crate) const GOOD: &str = r#"
 A 192.0.2.1
 AAAA 2001:db8::1
 AAAA ::ffff:192.0.2.1
@@ -184,7 +184,7 @@ SSHFP 4 2 xyz
 CERT NOPE 0 0 AQID
 "#;
 
-fn lines(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| !line.is_empty())
 }
 
