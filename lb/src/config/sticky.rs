@@ -112,8 +112,7 @@ fn ring(path: &str) -> Result<KeyRing, Invalid> {
             remedy,
         ));
     }
-    KeyRing::load(&PathBuf::from(path))
-        .map_err(|invalid| Invalid::new("sticky.keys_file", path, invalid.to_string(), ""))
+    KeyRing::load(&PathBuf::from(path)).map_err(|invalid| invalid.within("sticky"))
 }
 
 pub(super) fn is_cookie_name(name: &str) -> bool {
