@@ -21,7 +21,8 @@ up: build
 down: build
 	@$(STACK) down
 
-# All tests: format, lints, unit and integration tests, the stack end to end (native and Docker), short drills.
+# All tests: format, lints, unit and integration tests, the stack end to end (native and Docker), short drills, 15 s of
+# fuzzing for each target.
 test:
 	@tests/run
 

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
-    TE, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue,
+    SET_COOKIE, TE, UPGRADE,
 };
 pub(crate) use service_kit::trace::X_REQUEST_ID;
 use service_kit::trace::{self, TRACEPARENT, TraceParent};
@@ -272,6 +272,13 @@ fn lists(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
         .iter()
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+/// Writes the length as the body has it: two equal lines and `005` were accepted, and others may read them differently.
+pub(crate) fn canonical_length(headers: &mut HeaderMap, bytes: Option<u64>) {
+    if let (Some(bytes), Entry::Occupied(mut length)) = (bytes, headers.entry(CONTENT_LENGTH)) {
+        length.insert(HeaderValue::from(bytes));
+    }
 }
 
 /// Makes one `Cookie` field of several, which HTTP/2 allows and HTTP/1.1 does not (RFC 9113, 8.2.3).

@@ -26,6 +26,9 @@ mod discovery;
 mod ejection;
 mod explain;
 mod failure;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gather;
 mod head;
 mod headers;

@@ -148,7 +148,7 @@ impl Sealer {
         let payload = Payload { msg: &wire[2 + NONCE..], aad: &self.aad(key.id) };
         let plain = cipher(key).decrypt(&XNonce::from(nonce), payload).map_err(|_| Bad::Forged)?;
         let ticket = Ticket::from_bytes(&plain).ok_or(Bad::Malformed)?;
-        if now >= ticket.expires || ticket.issued > now + SKEW_SECONDS {
+        if now >= ticket.expires || ticket.issued > now.saturating_add(SKEW_SECONDS) {
             return Err(Bad::Expired);
         }
         Ok(ticket)

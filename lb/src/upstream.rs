@@ -27,6 +27,8 @@ use crate::failure::Failure;
 use crate::proxy_protocol::Pair;
 use crate::snapshot::{Lease, Snapshot};
 use exchange::Broken;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use exchange::write_head;
 pub(crate) use link::Socket;
 use link::{Driver, Link};
 

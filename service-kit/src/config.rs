@@ -58,6 +58,11 @@ impl Invalid {
         &self.key
     }
 
+    /// Whether it says what to do.
+    pub fn has_remedy(&self) -> bool {
+        !self.remedy.is_empty()
+    }
+
     /// The same for a key of a section that stands below another: `upstream.x` within `pools.api`.
     #[must_use]
     pub fn within(mut self, section: &str) -> Self {
@@ -161,6 +166,11 @@ fn load_text<S: Settings>(
 /// Parses a shipped configuration file as the program would with no environment: for unit tests of those files.
 pub fn parse_text<S: Settings>(program: &str, text: &str) -> Result<S, ConfigError> {
     load_text(program, "text", text, []).map(|loaded| loaded.settings)
+}
+
+/// What `--check-config` prints for a file of that text, with no environment: every key and its value.
+pub fn effective_text<S: Settings>(program: &str, text: &str) -> Result<String, ConfigError> {
+    load_text::<S>(program, "text", text, []).map(|loaded| loaded.effective)
 }
 
 /// Like [`parse_text`], with environment overrides.

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, Entry, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{Request, Uri, response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::connection::{Client, Progress};
 use crate::explain::Trace;
 use crate::failure::Failure;
+use crate::headers;
 use crate::record::Phase;
 use crate::retry::{self, Attempt, Decision};
 use crate::roster::Event;
@@ -102,12 +103,7 @@ impl<'a> Call<'a> {
     /// Buffers a small body of an idempotent request, so that it can be sent twice; leaves any other to be streamed.
     /// A streamed body is first asked for when its backend is connected: that is also when `100 Continue` goes out.
     pub(super) async fn take_body(&mut self, body: Incoming, bytes_max: u64) -> Result<(), Failure> {
-        // One canonical length: `5, 5` in two lines and `005` were accepted, and others may read them differently.
-        if let (Some(bytes), Entry::Occupied(mut length)) =
-            (body.size_hint().exact(), self.outbound.headers.entry(CONTENT_LENGTH))
-        {
-            length.insert(HeaderValue::from(bytes));
-        }
+        headers::canonical_length(&mut self.outbound.headers, body.size_hint().exact());
         if body.is_end_stream() {
             return Ok(());
         }

@@ -207,7 +207,7 @@ impl Exchange {
 }
 
 /// The head of a request as it goes over the wire; replaces what was in `text`.
-fn write_head(text: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+pub(crate) fn write_head(text: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
     text.clear();
     text.extend_from_slice(method.as_str().as_bytes());
     text.push(b' ');

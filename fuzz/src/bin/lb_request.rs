@@ -1,0 +1,5 @@
+//! What a client sends on one connection.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| lb::fuzzing::request(data));
