@@ -1,10 +1,14 @@
 //! From the octets of a query to the octets of its answer. The same function serves UDP and TCP; it owns nothing, reads
 //! no clock and no socket, and any octets are an acceptable query.
 
+use crate::cookie::Standing;
+use crate::extras::{Extras, Outcome};
+use crate::limiter::Decision;
 use crate::resolve::{Part, Reply, Scratch, resolve};
 use crate::wire::query::Header;
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
 use crate::zone::{Draw, Order, Rrset, Zones};
+use std::net::IpAddr;
 
 /// What every client can take over UDP (RFC 1035 section 4.2.1).
 pub const UDP_BYTES_MIN: u16 = 512;
@@ -34,11 +38,24 @@ impl Transport {
 
 /// How answers are given.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
+pub struct Terms<'e> {
     pub transport: Transport,
     /// The most we send over UDP and the most we announce, whatever a client claims: longer datagrams are fragmented on
     /// the way, and fragments are lost or forged.
     pub udp_payload_bytes_max: u16,
+    /// Where the query came from, for names whose answer depends on it.
+    pub client: Option<IpAddr>,
+    /// What is said and done beside the records; nothing where there is none.
+    pub extras: Option<&'e Extras>,
+    /// Milliseconds since 1970.
+    pub now_ms: u64,
+}
+
+impl Terms<'_> {
+    /// Answers of records alone, the same for every client.
+    pub fn plain(transport: Transport, udp_payload_bytes_max: u16) -> Terms<'static> {
+        Terms { transport, udp_payload_bytes_max, client: None, extras: None, now_ms: 0 }
+    }
 }
 
 /// What became of a packet.
@@ -46,6 +63,8 @@ pub struct Terms {
 pub enum Verdict {
     /// Nothing was written; nothing is to be sent.
     Ignored(Ignored),
+    /// Nothing was written: this client's network has had this answer too often.
+    Limited,
     /// One message was appended.
     Answered { rcode: Rcode, truncated: bool },
 }
@@ -55,7 +74,7 @@ pub enum Verdict {
 pub fn answer(
     packet: &[u8],
     zones: &Zones,
-    terms: Terms,
+    terms: Terms<'_>,
     draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
@@ -65,12 +84,64 @@ pub fn answer(
         Err(Rejected::Answer(header, rcode)) => return header_only(header, rcode, out),
     };
     let scratch = Scratch::default();
+    let Outcome { octets: options, standing } = extra_options(&query, terms);
+    let required = terms.transport == Transport::Udp && terms.extras.is_some_and(|it| it.cookies_required);
     let reply = match query.edns {
         // RFC 6891 section 6.1.3: the version we do speak is in our OPT record.
         Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
-        _ => resolve(zones, &query.question, &scratch),
+        // RFC 7873 section 5.2.3: the right cookie goes along.
+        Some(_) if required && standing == Some(Standing::New) => Reply::empty(Rcode::BadCookie),
+        _ => match terms.extras.and_then(|extras| extras.identity.chaos(&query.question)) {
+            Some(text) => return chaos(&query, text, &options, terms, out),
+            None => resolve(zones, &query.question, &scratch),
+        },
     };
-    write_message(&query, &reply, terms, draw, out)
+    match limit(&reply, standing, terms) {
+        Decision::Send => write_message(&query, Some(&reply), &options, terms, draw, out),
+        Decision::Slip => write_message(&query, None, &options, terms, draw, out),
+        Decision::Drop => Verdict::Limited,
+    }
+}
+
+/// The options that the answer has.
+fn extra_options(query: &Query, terms: Terms<'_>) -> Outcome {
+    match (terms.extras, query.edns) {
+        (Some(extras), Some(edns)) if edns.version == 0 => {
+            let now_s = (terms.now_ms / 1_000) as u32;
+            extras.answer(&edns.options, (terms.client, terms.transport), 0, now_s)
+        }
+        _ => Outcome::default(),
+    }
+}
+
+/// Whether an answer over UDP is given. Clients that proved their address are not limited (RFC 7873 section 5.2.4). Equal
+/// answers are those that begin with the same set: all names of a wildcard, of a delegation, or missing in a zone.
+fn limit(reply: &Reply<'_>, standing: Option<Standing>, terms: Terms<'_>) -> Decision {
+    let limiter = terms.extras.and_then(|extras| extras.limiter.as_ref());
+    let (Some(limiter), Some(client), Transport::Udp) = (limiter, terms.client, terms.transport) else {
+        return Decision::Send;
+    };
+    if standing == Some(Standing::Proved) {
+        return Decision::Send;
+    }
+    let first = reply.answers.first().or(reply.authority.first());
+    let set = first.map(|part| std::ptr::from_ref(part.rrset).addr());
+    limiter.decide(client, &(reply.rcode, set), terms.now_ms)
+}
+
+/// One text about the server itself, in class CH (RFC 4892).
+fn chaos(query: &Query, text: &str, options: &[u8], terms: Terms<'_>, out: &mut Vec<u8>) -> Verdict {
+    let mut writer = Writer::new(out, usize::from(UDP_BYTES_MIN));
+    let fits = "512 octets hold one of our few names, a short text and OPT";
+    begin(&mut writer, query, Rcode::NoError, true, false).expect(fits);
+    let length = u8::try_from(text.len()).expect("texts about ourselves are short");
+    let data = [&[0xC0, 12, 0, 16, 0, 3, 0, 0, 0, 0, 0, length + 1, length], text.as_bytes()].concat();
+    writer.put(&data).expect(fits);
+    writer.patch_u16(6, 1);
+    if let Some(edns) = query.edns {
+        opt(&mut writer, Rcode::NoError, edns.dnssec_ok, options, terms).expect(fits);
+    }
+    Verdict::Answered { rcode: Rcode::NoError, truncated: false }
 }
 
 /// An answer to a packet whose question we could not or would not read.
@@ -79,10 +150,12 @@ fn header_only(header: Header, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
     Verdict::Answered { rcode, truncated: false }
 }
 
+/// Writes a reply, or in place of one only that there is more to be had over TCP.
 fn write_message(
     query: &Query,
-    reply: &Reply<'_>,
-    terms: Terms,
+    reply: Option<&Reply<'_>>,
+    options: &[u8],
+    terms: Terms<'_>,
     draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
@@ -94,14 +167,14 @@ fn write_message(
             usize::from(asked.clamp(UDP_BYTES_MIN, most))
         }
     };
-    let reserved = if query.edns.is_some() { OPT_BYTES } else { 0 };
+    let reserved = if query.edns.is_some() { OPT_BYTES + options.len() } else { 0 };
     let mut writer = Writer::new(out, bytes_max - reserved);
-    let mut rcode = reply.rcode;
-    let aa = reply.authoritative;
+    let mut rcode = reply.map_or(Rcode::NoError, |reply| reply.rcode);
+    let aa = reply.is_some_and(|reply| reply.authoritative);
     begin(&mut writer, query, rcode, aa, false).expect("512 octets hold a header, any question and OPT");
     let after_question = writer.mark();
     let mut truncated = false;
-    match sections(&mut writer, reply, draw) {
+    match reply.map_or(Err(Full), |reply| sections(&mut writer, reply, draw)) {
         Ok([answers, authority, additional]) => {
             writer.patch_u16(6, answers);
             writer.patch_u16(8, authority);
@@ -120,7 +193,7 @@ fn write_message(
     }
     if let Some(edns) = query.edns {
         writer.limit(bytes_max);
-        opt(&mut writer, rcode, edns.dnssec_ok, terms).expect("room was held back");
+        opt(&mut writer, rcode, edns.dnssec_ok, options, terms).expect("room was held back");
     }
     Verdict::Answered { rcode, truncated }
 }
@@ -228,13 +301,20 @@ fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Ful
     Ok(())
 }
 
-/// Our OPT record (RFC 6891 section 6.1.2): what we accept, the upper bits of the code, and the client's DO bit.
-fn opt(writer: &mut Writer<'_>, rcode: Rcode, dnssec_ok: bool, terms: Terms) -> Result<(), Full> {
+/// Our OPT record (RFC 6891 section 6.1.2): what we accept, the upper bits of the code, the client's DO bit, and options.
+fn opt(
+    writer: &mut Writer<'_>,
+    rcode: Rcode,
+    dnssec_ok: bool,
+    options: &[u8],
+    terms: Terms<'_>,
+) -> Result<(), Full> {
     writer.put(&[0])?;
     writer.put_u16(RecordType::OPT.0)?;
     writer.put_u16(terms.udp_payload_bytes_max.max(UDP_BYTES_MIN))?;
     writer.put(&[rcode.high(), 0, if dnssec_ok { 0x80 } else { 0 }, 0])?;
-    writer.put_u16(0)?;
+    writer.put_u16(u16::try_from(options.len()).map_err(|_| Full)?)?;
+    writer.put(options)?;
     writer.add_u16(10, 1);
     Ok(())
 }

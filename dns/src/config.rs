@@ -1,5 +1,9 @@
 //! The configuration: what files and variables may say, and what the program works with.
 
+mod extras;
+
+pub use extras::{ExtrasPlan, RawCookies, RawIdentity, RawRateLimit};
+
 use crate::answer::UDP_BYTES_MIN;
 use crate::wire::{Name, RecordType};
 use crate::zone::orders::ANSWERS_MAX;
@@ -22,6 +26,7 @@ pub struct Config {
     pub udp_payload_bytes_max: u16,
     pub udp_receive_buffer_bytes: usize,
     pub tcp: TcpLimits,
+    pub extras: ExtrasPlan,
 }
 
 /// Where zones come from and how they are served.
@@ -55,6 +60,9 @@ pub struct Raw {
     pub answers: RawAnswers,
     pub udp: RawUdp,
     pub tcp: RawTcp,
+    pub identity: RawIdentity,
+    pub cookies: RawCookies,
+    pub rate_limit: RawRateLimit,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -182,6 +190,7 @@ impl Settings for Config {
                 1 << 30,
             )?,
             tcp: tcp(&raw.tcp)?,
+            extras: extras::plan(raw.identity, &raw.cookies, &raw.rate_limit)?,
         })
     }
 }
@@ -351,5 +360,15 @@ mod tests {
         check_refused("[tcp]\nidle_timeout_ms = 0", "tcp.idle_timeout_ms: got 0");
         check_refused("[tcp]\nunlimited_clients = [\"10.0.0.0/8\"]", "tcp.unlimited_clients: got 10.0.0.0/8");
         check_refused("[tcp]\nnope = 1", "nope");
+        check_refused(
+            "[rate_limit]\nipv4_prefix_bits = 33",
+            "rate_limit.ipv4_prefix_bits: got 33: not from 1 to 32",
+        );
+        check_refused(
+            "[cookies]\nsecrets_file = \"/nowhere\"",
+            "cookies.secrets_file: got /nowhere: No such file",
+        );
+        let long = format!("[identity]\nnsid = \"{}\"", "x".repeat(65));
+        check_refused(&long, "longer than 64 octets");
     }
 }

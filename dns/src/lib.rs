@@ -15,7 +15,10 @@ pub mod tcp;
 pub mod udp;
 
 pub mod answer;
+pub mod cookie;
+pub mod extras;
 pub mod fast;
+pub mod limiter;
 pub mod replay;
 pub mod resolve;
 pub mod wire;

@@ -55,16 +55,19 @@ pub enum Drop {
     Send,
     /// The system did not give a packet.
     Receive,
+    /// The client's network has had this answer too often.
+    Limited,
 }
 
 impl Drop {
-    const ALL: [(Drop, &str); 6] = [
+    const ALL: [(Drop, &str); 7] = [
         (Drop::Short, "short"),
         (Drop::Response, "response"),
         (Drop::Oversized, "oversized"),
         (Drop::Source, "source"),
         (Drop::Send, "send"),
         (Drop::Receive, "receive"),
+        (Drop::Limited, "rate-limit"),
     ];
 }
 
@@ -159,6 +162,7 @@ impl Metrics {
                 }
                 &self.answers[via as usize][rcode.index()]
             }
+            Verdict::Limited => &self.dropped[Drop::Limited as usize],
             Verdict::Ignored(Ignored::Short) => &self.dropped[Drop::Short as usize],
             Verdict::Ignored(Ignored::Response) => &self.dropped[Drop::Response as usize],
         };

@@ -18,8 +18,12 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let metrics = metrics.expect("register calls its argument");
     let readiness = cx.readiness.dependency("zones");
     let publisher = Publisher::start(&config.zones, metrics.clone(), readiness).await?;
-    let service =
-        Service { zones: publisher.zones(), metrics, udp_payload_bytes_max: config.udp_payload_bytes_max };
+    let service = Service {
+        zones: publisher.zones(),
+        metrics,
+        udp_payload_bytes_max: config.udp_payload_bytes_max,
+        extras: Arc::new(config.extras.make(config.tcp.idle_timeout)?),
+    };
     let listeners = Listeners {
         service: service.clone(),
         clients: Arc::new(Clients::new(&config.tcp)),

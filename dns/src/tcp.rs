@@ -2,13 +2,13 @@
 //! came. One task owns a connection; it does not read while it writes, so a client that does not take its answers holds
 //! up only itself, and its buffers are bounded by the longest query and one answer.
 
-use crate::answer::{Terms, Transport, Verdict, answer};
+use crate::answer::{Transport, Verdict, answer};
 use crate::clients::{Clients, Permit};
 use crate::config::TcpLimits;
 use crate::metrics::{Closed, Metrics};
 use crate::udp::Service;
 use service_kit::{Shutdown, Tasks};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -45,6 +45,7 @@ pub async fn accept(listener: TcpListener, shared: Listeners) {
             Ok(permit) => {
                 let connection = Connection {
                     stream,
+                    client: peer.ip(),
                     service: service.clone(),
                     limits: limits.clone(),
                     shutdown: shutdown.clone(),
@@ -58,6 +59,7 @@ pub async fn accept(listener: TcpListener, shared: Listeners) {
 
 struct Connection {
     stream: TcpStream,
+    client: IpAddr,
     service: Service,
     limits: Arc<TcpLimits>,
     shutdown: Shutdown,
@@ -142,14 +144,14 @@ impl Connection {
 
     /// Appends the answer to one query with its length; says whether there was one.
     fn one(&self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> bool {
-        let Service { zones, metrics, udp_payload_bytes_max } = &self.service;
-        let terms = Terms { transport: Transport::Tcp, udp_payload_bytes_max: *udp_payload_bytes_max };
+        let Service { zones, metrics, .. } = &self.service;
+        let terms = self.service.terms(Transport::Tcp, self.client);
         let length_at = output.len();
         output.extend_from_slice(&[0; LENGTH_BYTES]);
         let verdict = answer(query, &zones.load(), terms, &mut |bound| random.usize(..bound), output);
         metrics.verdict(Transport::Tcp, verdict);
         match verdict {
-            Verdict::Ignored(_) => {
+            Verdict::Ignored(_) | Verdict::Limited => {
                 output.truncate(length_at);
                 false
             }

@@ -4,6 +4,7 @@
 
 use crate::answer::{Terms, Transport, Verdict, answer};
 use crate::batch::{Batch, Packet, Wait};
+use crate::extras::Extras;
 use crate::fast::fast;
 use crate::metrics::{Drop, Metrics, Path};
 use crate::replay::{Recorder, Replay};
@@ -12,10 +13,10 @@ use arc_swap::ArcSwap;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 use std::io::{self, ErrorKind};
-use std::net::{Shutdown, UdpSocket};
+use std::net::{IpAddr, Shutdown, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
@@ -30,6 +31,21 @@ pub struct Service {
     pub zones: Arc<ArcSwap<Zones>>,
     pub metrics: Metrics,
     pub udp_payload_bytes_max: u16,
+    pub extras: Arc<Extras>,
+}
+
+impl Service {
+    /// How a query from `client` that is here now is answered.
+    pub fn terms(&self, transport: Transport, client: IpAddr) -> Terms<'_> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Terms {
+            transport,
+            udp_payload_bytes_max: self.udp_payload_bytes_max,
+            client: Some(client),
+            extras: Some(&self.extras),
+            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// Makes a bound socket ready for [`serve`]: one that waits, and that on a wildcard tells which address was asked.
@@ -141,16 +157,23 @@ impl Worker<'_> {
             metrics.drop(if cut { Drop::Oversized } else { Drop::Source });
             return None;
         }
-        let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: *udp_payload_bytes_max };
         self.until_compared -= 1;
         if self.until_compared == 0 {
             self.until_compared = COMPARE_EVERY;
+            let terms = self.service.terms(Transport::Udp, source.ip());
             return Some((Path::Slow, both(octets, zones, terms, random, metrics, out)));
         }
         let mut draw = |bound| random.usize(..bound);
+        if self.service.extras.limiter.is_some() {
+            let terms = self.service.terms(Transport::Udp, source.ip());
+            return Some((Path::Slow, answer(octets, zones, terms, &mut draw, out)));
+        }
         match fast(octets, zones, *udp_payload_bytes_max, &mut draw, out) {
             Some(verdict) => Some((Path::Fast, verdict)),
-            None => Some((Path::Slow, answer(octets, zones, terms, &mut draw, out))),
+            None => {
+                let terms = self.service.terms(Transport::Udp, source.ip());
+                Some((Path::Slow, answer(octets, zones, terms, &mut draw, out)))
+            }
         }
     }
 }
@@ -160,7 +183,7 @@ impl Worker<'_> {
 fn both(
     octets: &[u8],
     zones: &Zones,
-    terms: Terms,
+    terms: Terms<'_>,
     random: &mut fastrand::Rng,
     metrics: &Metrics,
     out: &mut Vec<u8>,
@@ -168,6 +191,9 @@ fn both(
     let start = out.len();
     let mut recorder = Recorder::new(|bound| random.usize(..bound));
     let verdict = answer(octets, zones, terms, &mut recorder, out);
+    if terms.extras.is_some_and(|extras| extras.limiter.is_some()) {
+        return verdict;
+    }
     let mut replay = Replay::of(recorder);
     let mut other = Vec::new();
     let repeated = fast(octets, zones, terms.udp_payload_bytes_max, &mut replay, &mut other);

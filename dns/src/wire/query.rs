@@ -2,6 +2,7 @@
 //! them is decided here and nowhere else.
 
 use super::name::Name;
+use super::options::Options;
 use super::types::{Class, Opcode, Rcode, RecordType};
 
 /// Header octets of every message (RFC 1035 section 4.1.1).
@@ -39,6 +40,7 @@ pub struct Edns {
     pub payload_bytes: u16,
     pub version: u8,
     pub dnssec_ok: bool,
+    pub options: Options,
 }
 
 /// A packet that is not looked up.
@@ -146,15 +148,11 @@ impl Raw {
         if packet.get(self.start) != Some(&0) {
             return None;
         }
-        let mut at = self.rdata;
-        while at < self.end {
-            at += 4 + usize::from(u16_at(packet, at + 2)?);
-        }
-        (at == self.end).then_some(Edns {
-            payload_bytes: self.class,
-            version: ((self.ttl >> 16) & 0xFF) as u8,
-            dnssec_ok: self.ttl & 0x8000 != 0,
-        })
+        let version = ((self.ttl >> 16) & 0xFF) as u8;
+        let options = packet.get(self.rdata..self.end)?;
+        // What options of another version look like is not known; theirs are only counted as octets.
+        let options = if version == 0 { Options::read(options)? } else { Options::default() };
+        Some(Edns { payload_bytes: self.class, version, dnssec_ok: self.ttl & 0x8000 != 0, options })
     }
 }
 

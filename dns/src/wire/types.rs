@@ -151,6 +151,8 @@ pub struct Class(pub u16);
 
 impl Class {
     pub const IN: Class = Class(1);
+    /// Chaosnet: where servers are asked about themselves (RFC 4892).
+    pub const CH: Class = Class(3);
 
     /// Reads a mnemonic or the `CLASS32` form of RFC 3597.
     pub fn from_text(text: &[u8]) -> Option<Class> {

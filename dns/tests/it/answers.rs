@@ -462,6 +462,7 @@ fn check_raw(change: impl FnOnce(&mut Vec<u8>), expected: &str) {
     change(&mut packet);
     let (verdict, octets) = ask(&all(), &packet, Transport::Udp);
     let got = match verdict {
+        Verdict::Limited => "limited".into(),
         Verdict::Ignored(why) => {
             assert!(octets.is_empty());
             format!("{why:?}")

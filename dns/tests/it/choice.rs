@@ -54,7 +54,7 @@ impl Client {
         if self.quick {
             fast(&self.packet, &self.zones, 1_232, &mut draw, &mut out).expect("addresses are common");
         } else {
-            let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: 1_232 };
+            let terms = Terms::plain(Transport::Udp, 1_232);
             answer(&self.packet, &self.zones, terms, &mut draw, &mut out);
         }
         let count = usize::from(u16::from_be_bytes([out[6], out[7]]));

@@ -10,6 +10,7 @@ mod answers;
 mod check_zone;
 mod choice;
 mod differential;
+mod extras;
 mod hostile;
 mod message;
 mod packets;

@@ -23,7 +23,7 @@ enum Seen {
 fn compare(zones: &Zones, packet: &[u8], udp_payload_bytes_max: u16) -> Seen {
     let mut rng = fastrand::Rng::with_seed(7);
     let mut recorder = Recorder::new(|bound| rng.usize(..bound));
-    let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max };
+    let terms = Terms::plain(Transport::Udp, udp_payload_bytes_max);
     let mut slow = b"before".to_vec();
     let verdict = answer(packet, zones, terms, &mut recorder, &mut slow);
     let mut quick = b"before".to_vec();
@@ -162,7 +162,7 @@ fn an_option_goes_the_slow_way() {
 fn the_fast_path_takes_turns_of_the_same_cursor() {
     let zones = zones_in(OrderPolicy::Cyclic);
     let packet = query("set.z.", "A");
-    let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: 1_232 };
+    let terms = Terms::plain(Transport::Udp, 1_232);
     let mut draw = |_| unreachable!("a cyclic set needs no chance");
     let mut firsts = Vec::new();
     for turn in 0..6 {

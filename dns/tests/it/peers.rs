@@ -85,7 +85,7 @@ impl Brand {
     }
 
     /// The configuration: primary for all zones, and as close to answers without extras as the program can be told.
-    fn configuration(self, address: SocketAddr, folder: &Path, origins: &[&str]) -> String {
+    fn configuration(self, address: SocketAddr, folder: &Path, origins: &[&str], more: &str) -> String {
         let (ip, port, folder) = (address.ip(), address.port(), folder.display());
         let each =
             |write: &dyn Fn(&str) -> String| origins.iter().map(|origin| write(origin)).collect::<String>();
@@ -94,7 +94,7 @@ impl Brand {
                 "options {{ directory \"{folder}\"; pid-file none; session-keyfile none; recursion no; \
                  listen-on port {port} {{ {ip}; }}; listen-on-v6 {{ none; }}; minimal-any yes; \
                  minimal-responses yes; dnssec-validation no; notify no; empty-zones-enable no; \
-                 check-names primary ignore; check-integrity no; max-records-per-type 0; }};\n\
+                 check-names primary ignore; check-integrity no; max-records-per-type 0; {more} }};\n\
                  controls {{ }};\n{}",
                 each(&|origin| format!("zone \"{origin}\" {{ type primary; file \"{origin}zone\"; }};\n"))
             ),
@@ -117,6 +117,11 @@ impl Brand {
 impl Peer {
     /// Starts one with these zones (origin with its final dot, text) and waits until it answers for all.
     pub(crate) fn start(root: &Root, brand: Brand, zones: &[(String, String)]) -> Peer {
+        Peer::start_with(root, brand, zones, "")
+    }
+
+    /// The same with more of BIND's options.
+    pub(crate) fn start_with(root: &Root, brand: Brand, zones: &[(String, String)], more: &str) -> Peer {
         let (folder, inside) = root.folder();
         let address = free_address();
         let origins: Vec<&str> = zones.iter().map(|(origin, _)| origin.as_str()).collect();
@@ -124,7 +129,7 @@ impl Peer {
             std::fs::write(folder.path().join(format!("{origin}zone")), text).unwrap();
         }
         std::fs::create_dir(folder.path().join("db")).unwrap();
-        let configuration = brand.configuration(address, &inside, &origins);
+        let configuration = brand.configuration(address, &inside, &origins, more);
         std::fs::write(folder.path().join("configuration"), configuration).unwrap();
         // All of it has to be usable by whomever the program becomes.
         for path in [folder.path(), &folder.path().join("db")] {

@@ -97,7 +97,7 @@ fn every_case_of_rfc_8906_section_8() {
 }
 
 /// What comes back for 8.2.10: the options that we know.
-const MANY: &str = "0 qr aa soa edns0";
+const MANY: &str = "0 qr aa soa edns0 option10 option8";
 
 fn many_texts() -> String {
     (0..40).fold(String::new(), |text, at| text + &format!("many TXT \"{at:060}\"\n"))

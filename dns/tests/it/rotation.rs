@@ -99,7 +99,7 @@ fn random_makes_all_orders_alike() {
     let packet = query("set.z.", "A");
     for _ in 0..6_000 {
         let mut out = Vec::new();
-        let terms = Terms { transport: Transport::Udp, udp_payload_bytes_max: 1_232 };
+        let terms = Terms::plain(Transport::Udp, 1_232);
         answer(&packet, &zones, terms, &mut |bound| rng.usize(..bound), &mut out);
         let seen = read(&out).answers.iter().map(|record| record.data.to_string().as_bytes()[7]).collect();
         *orders.entry(seen).or_default() += 1.0;

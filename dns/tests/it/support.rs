@@ -52,7 +52,7 @@ pub(crate) fn with_edns(mut packet: Vec<u8>, payload_bytes: u16, version: u8, dn
 /// The answer's octets; none when there is none.
 pub(crate) fn ask(zones: &Zones, packet: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
     let mut out = Vec::new();
-    let terms = Terms { transport, udp_payload_bytes_max: 1_232 };
+    let terms = Terms::plain(transport, 1_232);
     let mut rng = fastrand::Rng::with_seed(7);
     let verdict = answer(packet, zones, terms, &mut |bound| rng.usize(..bound), &mut out);
     (verdict, out)
