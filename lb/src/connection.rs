@@ -17,11 +17,12 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use crate::config::Config;
-use crate::headers::Scheme;
+use crate::headers::{self, Scheme};
 use crate::limits::Seat;
 use crate::proxy_protocol::Pair;
 use crate::tunnel::Tunnel;
@@ -50,6 +51,8 @@ pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     /// As the socket or a PROXY header says.
     pub(crate) address: SocketAddr,
+    /// Its IP address as backends are told.
+    pub(crate) address_value: HeaderValue,
     /// Both ends, where backends are told of them.
     pub(crate) pair: Option<Pair>,
     pub(crate) scheme: Scheme,
@@ -91,6 +94,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, speaks: Speaks, w
     let client = Rc::new(Client {
         worker,
         address: client,
+        address_value: headers::address_value(client.ip()),
         pair: server.map(|server| Pair { client, server }),
         scheme: if speaks == Speaks::Https { Scheme::Https } else { Scheme::Http },
         protocol,

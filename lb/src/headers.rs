@@ -4,6 +4,7 @@
 //! appended to what a trusted proxy wrote, replacing what anybody else wrote.
 
 mod forwarded;
+mod lines;
 mod present;
 
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use http::header::{
 pub(crate) use service_kit::trace::X_REQUEST_ID;
 use service_kit::trace::{self, TRACEPARENT, TraceParent};
 
+pub(crate) use lines::Lines;
 use present::{Field, Present};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -93,6 +95,8 @@ pub(crate) enum Forwarded {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Via<'a> {
     pub(crate) client: IpAddr,
+    /// The same as [`address_value`] makes it, once for a connection.
+    pub(crate) client_value: &'a HeaderValue,
     pub(crate) scheme: Scheme,
     pub(crate) trusted: &'a Networks,
     pub(crate) forwarded: Forwarded,
@@ -141,82 +145,85 @@ fn strip_named(headers: &mut HeaderMap) {
     }
 }
 
-/// Turns the client's headers into those for a backend; returns the scheme that the client used.
-pub(crate) fn to_backend(headers: &mut HeaderMap, via: &Via<'_>) -> Scheme {
+/// Turns the client's headers into those for a backend; returns the scheme that the client used, and the lines to add.
+pub(crate) fn to_backend(headers: &mut HeaderMap, identity: &Identity, via: &Via<'_>) -> (Scheme, Lines) {
     let present = Present::of(headers);
     strip_hop_by_hop(headers, present);
-    present.remove(headers, &[Field::Expect, Field::ProxyAuthorization, Field::Http2Settings]);
+    present.remove(
+        headers,
+        &[
+            Field::Expect,
+            Field::ProxyAuthorization,
+            Field::Http2Settings,
+            Field::RequestId,
+            Field::TraceParent,
+        ],
+    );
+    let mut lines = Lines::new();
+    lines.push(&X_REQUEST_ID, identity.id.as_bytes());
+    lines.push(&TRACEPARENT, &identity.span);
     let client = via.client.to_canonical();
     let old = [Field::ForwardedFor, Field::ForwardedProto, Field::ForwardedHost];
-    if !via.trusted.contain(client) {
+    let trusted = via.trusted.contain(client);
+    if !trusted {
         present.remove(headers, &[Field::Forwarded, Field::RealIp]);
         present.remove(headers, &old);
     }
-    match via.forwarded {
+    let kept = if trusted { present } else { Present::NONE };
+    let scheme = match via.forwarded {
         Forwarded::Traditional => {
             // What it says is said in the other fields only, and would be taken for the newest word.
             present.remove(headers, &[Field::Forwarded]);
-            traditional(headers, client, via.scheme)
+            traditional(headers, kept, via, &mut lines)
         }
         Forwarded::Standard => {
-            let scheme = standard(headers, client, via.scheme);
+            let scheme = standard(headers, client, via.scheme, &mut lines);
             present.remove(headers, &old);
             scheme
         }
         Forwarded::Both => {
-            standard(headers, client, via.scheme);
-            traditional(headers, client, via.scheme)
+            standard(headers, client, via.scheme, &mut lines);
+            traditional(headers, kept, via, &mut lines)
         }
-    }
+    };
+    (scheme, lines)
 }
 
-fn traditional(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme) -> Scheme {
-    let mut chain = String::with_capacity(40);
-    for line in headers.get_all(&X_FORWARDED_FOR) {
-        if let Ok(line) = line.to_str() {
-            let _ = write!(chain, "{line}, ");
-        }
+/// `kept`: the fields that are there of a proxy that is believed.
+fn traditional(headers: &mut HeaderMap, kept: Present, via: &Via<'_>, lines: &mut Lines) -> Scheme {
+    if kept.has(Field::ForwardedFor) {
+        let earlier = headers.get_all(X_FORWARDED_FOR).iter().filter(|line| line.to_str().is_ok());
+        let mut chain: Vec<&[u8]> = earlier.map(HeaderValue::as_bytes).collect();
+        chain.push(via.client_value.as_bytes());
+        lines.push(&X_FORWARDED_FOR, &chain.join(&b", "[..]));
+    } else {
+        lines.push(&X_FORWARDED_FOR, via.client_value.as_bytes());
     }
-    push_address(&mut chain, client);
-    headers.insert(
-        X_FORWARDED_FOR,
-        HeaderValue::from_str(&chain).expect("addresses and checked text are a valid value"),
-    );
-    let scheme = match headers.get(X_FORWARDED_PROTO).map(HeaderValue::as_bytes) {
+    let said = if kept.has(Field::ForwardedProto) { headers.get(X_FORWARDED_PROTO) } else { None };
+    let scheme = match said.map(HeaderValue::as_bytes) {
         Some(b"https") => Scheme::Https,
         Some(b"http") => Scheme::Http,
-        _ => scheme,
+        _ => via.scheme,
     };
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(scheme.as_str()));
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Some(host) = headers.get(HOST).cloned()
+    lines.push(&X_FORWARDED_PROTO, scheme.as_str().as_bytes());
+    kept.remove(headers, &[Field::ForwardedFor, Field::ForwardedProto]);
+    if !kept.has(Field::ForwardedHost)
+        && let Some(host) = headers.get(HOST)
     {
-        headers.insert(X_FORWARDED_HOST, host);
+        lines.push(&X_FORWARDED_HOST, host.as_bytes());
     }
     scheme
 }
 
-/// Writes an address; an IPv4 one by hand, because formatting it costs as much as sending a request's head.
-fn push_address(text: &mut String, address: IpAddr) {
-    let IpAddr::V4(address) = address else {
-        let _ = write!(text, "{address}");
-        return;
-    };
-    for (at, byte) in address.octets().into_iter().enumerate() {
-        if at > 0 {
-            text.push('.');
-        }
-        for (least, unit) in [(100, 100), (10, 10), (0, 1)] {
-            if byte >= least {
-                text.push(char::from(b'0' + byte / unit % 10));
-            }
-        }
-    }
+/// A client's address as a field's value.
+pub(crate) fn address_value(client: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&client.to_canonical().to_string()).expect("an address is plain text")
 }
 
-fn standard(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme) -> Scheme {
-    let lines: Vec<&str> = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok()).collect();
-    let mut chain = lines.join(", ");
+fn standard(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme, lines: &mut Lines) -> Scheme {
+    let earlier: Vec<&str> =
+        headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok()).collect();
+    let mut chain = earlier.join(", ");
     let earlier = match forwarded::first_scheme(&chain) {
         Ok(scheme) => scheme,
         Err(forwarded::Malformed) => {
@@ -228,10 +235,8 @@ fn standard(headers: &mut HeaderMap, client: IpAddr, scheme: Scheme) -> Scheme {
         chain.push_str(", ");
     }
     chain.push_str(&forwarded::element(client, scheme, headers.get(HOST)));
-    headers.insert(
-        FORWARDED,
-        HeaderValue::from_str(&chain).expect("addresses and checked text are a valid value"),
-    );
+    lines.push(&FORWARDED, chain.as_bytes());
+    headers.remove(FORWARDED);
     earlier.unwrap_or(scheme)
 }
 
@@ -291,23 +296,27 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     headers.insert(COOKIE, joined.expect("values with a semicolon between them are a value"));
 }
 
+/// What a request is called in logs, and where it is in its trace.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    pub(crate) id: HeaderValue,
+    span: [u8; 55],
+}
+
 /// Keeps or makes the request's id, and continues or begins its trace.
-pub(crate) fn identify(headers: &mut HeaderMap) -> String {
-    let id = trace::request_id(headers);
-    headers.insert(X_REQUEST_ID, HeaderValue::from_str(&id).expect("ids are plain characters"));
-    let span = TraceParent::continued(headers).to_bytes();
-    headers.insert(TRACEPARENT, HeaderValue::from_bytes(&span).expect("a trace context is hexadecimal"));
-    id
+pub(crate) fn identify(headers: &HeaderMap) -> Identity {
+    let given = headers.get(X_REQUEST_ID);
+    let kept = given.filter(|id| id.to_str().is_ok_and(trace::is_request_id)).cloned();
+    let made = || HeaderValue::from_bytes(&trace::new_request_id_bytes()).expect("digits are plain");
+    Identity { id: kept.unwrap_or_else(made), span: TraceParent::continued(headers).to_bytes() }
 }
 
 /// Turns a backend's headers into those for the client.
-pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &str) {
+pub(crate) fn to_client(headers: &mut HeaderMap, request_id: &HeaderValue) {
     let present = Present::of(headers);
     strip_hop_by_hop(headers, present);
     present.remove(headers, &[Field::ProxyAuthenticate, Field::Te]);
-    if !headers.contains_key(X_REQUEST_ID) {
-        headers.insert(X_REQUEST_ID, HeaderValue::from_str(request_id).expect("ids are plain characters"));
-    }
+    headers.entry(X_REQUEST_ID).or_insert_with(|| request_id.clone());
 }
 
 /// Whether caches may give this answer to several people; a cookie in it would go to all of them.

@@ -29,7 +29,7 @@ use crate::body::{BackendBody, ResponseBody};
 use crate::connection::{Client, Progress, Protocol};
 use crate::failure::{Failure, problem_json};
 use crate::head::Facts;
-use crate::headers::{self, Scheme, Via};
+use crate::headers::{self, Identity, Lines, Scheme, Via};
 use crate::limits::{self, Wait};
 use crate::router::Route;
 use crate::snapshot::{Pool, Snapshot};
@@ -56,26 +56,26 @@ pub(crate) async fn serve(
     let started = Instant::now();
     let nth = progress.begin(started);
     let snapshot = worker.shared.snapshot.load_full();
-    let (mut head, body) = request.into_parts();
+    let (head, body) = request.into_parts();
     let has_body = !body.is_end_stream();
-    let request_id = headers::identify(&mut head.headers);
+    let identity = headers::identify(&head.headers);
     let facts = progress.facts();
-    let finish = Finish::begin(&client, &progress, &snapshot, &head, started);
+    let finish = Finish::begin(&client, &progress, &snapshot, (&head, &identity), started);
     let walk = Walk {
         client: &client,
         worker,
         snapshot: &snapshot,
         facts,
         progress: &progress,
-        request_id: &request_id,
+        identity: &identity,
         finish: &finish,
     };
     let mut response = match walk.forward(head, body).await {
         Ok(forwarded) => forwarded.into_response(finish, &progress),
         Err(problem) => {
             worker.shared.metrics.own_answer(problem.kind());
-            debug!(%peer, request_id, reason = problem.kind(), "answered without a backend");
-            problem.into_response(&request_id, has_body, finish)
+            debug!(%peer, request_id = ?identity.id, reason = problem.kind(), "answered without a backend");
+            problem.into_response(&identity.id, has_body, finish)
         }
     };
     let last = worker.draining.is_cancelled() || nth >= snapshot.config.server.requests_per_connection_max;
@@ -130,14 +130,20 @@ impl Problem {
         }
     }
 
-    fn into_response(self, request_id: &str, has_body: bool, finish: Finish) -> Response<ResponseBody> {
+    fn into_response(
+        self,
+        request_id: &HeaderValue,
+        has_body: bool,
+        finish: Finish,
+    ) -> Response<ResponseBody> {
         let status = self.status();
         let detail = match self {
             Self::Refused(refusal) => refusal.to_string(),
             Self::Failed(failure) => failure.to_string(),
             Self::TooMany(_) => "more requests than one client may send".to_owned(),
         };
-        let text = problem_json(status, self.kind(), &detail, request_id);
+        let id = request_id.to_str().expect("ids are plain characters");
+        let text = problem_json(status, self.kind(), &detail, id);
         finish.refused(&self, text.len());
         let mut response =
             Response::new(ResponseBody::Own { bytes: Some(Bytes::from(text)), _finish: finish });
@@ -146,10 +152,7 @@ impl Problem {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         // 405 and 501 may otherwise be kept by caches (RFC 9110, 15.1).
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(
-            headers::X_REQUEST_ID,
-            HeaderValue::from_str(request_id).expect("ids are plain characters"),
-        );
+        headers.insert(headers::X_REQUEST_ID, request_id.clone());
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -175,7 +178,7 @@ struct Walk<'a> {
     snapshot: &'a Snapshot,
     facts: Facts,
     progress: &'a Rc<Progress>,
-    request_id: &'a str,
+    identity: &'a Identity,
     finish: &'a Finish,
 }
 
@@ -196,7 +199,7 @@ impl Walk<'_> {
         let affinity = sticking::read(self.snapshot, pool, &mut head.headers, peer, metrics);
         let chunked = self.is_chunked(&head.headers, &body);
         let upgrade = self.wanted_upgrade(&head, &body);
-        let scheme = headers::to_backend(&mut head.headers, &self.via());
+        let (scheme, mut lines) = headers::to_backend(&mut head.headers, self.identity, &self.via());
         if let Some(port) = config.tls.as_ref().and_then(|tls| tls.redirect_port)
             && scheme == Scheme::Http
         {
@@ -207,15 +210,20 @@ impl Walk<'_> {
             head.headers.insert(UPGRADE, upgrade.clone());
         }
         let key = match &pool.config.balance.algorithm {
-            Algorithm::ConsistentHash { key, .. } => key.of(&head.headers, target.path(), peer),
+            Algorithm::ConsistentHash { key, .. } => {
+                lines.move_to(&mut head.headers);
+                key.of(&head.headers, target.path(), peer)
+            }
             _ => None,
         };
-        let (later, now) = (OnceCell::new(), Instant::now());
+        // Nothing was waited for since.
+        let (later, now) = (OnceCell::new(), self.finish.record().started);
         let choosing = Choosing::new(self.worker, pool, &later, (affinity.prefer, key), now);
         let outbound = Outbound {
             method: head.method,
             target,
             headers: head.headers,
+            lines,
             upgrades: upgrade.is_some(),
             chunked,
         };
@@ -255,7 +263,7 @@ impl Walk<'_> {
         backend.metrics.answered(parts.status);
         backend.metrics.latency.observe(self.finish.record().answered(parts.status, Instant::now()));
         self.worker.judge(pool, &served.entry.backend, Ok(parts.status));
-        headers::to_client(&mut parts.headers, self.request_id);
+        headers::to_client(&mut parts.headers, &self.identity.id);
         let by = (served.entry, served.overflowed);
         self.finish.record().cookie_set =
             sticking::write(pool, affinity, by, &mut parts.headers, wanted.scheme, metrics);
@@ -294,7 +302,7 @@ impl Walk<'_> {
         let chosen = wanted.and_then(|wanted| headers::switched(&parts.headers, wanted));
         let (chosen, switching) = chosen.zip(switching).ok_or(Failure::BadResponse)?;
         loan.lease.backend.metrics.answered(parts.status);
-        headers::to_client(&mut parts.headers, self.request_id);
+        headers::to_client(&mut parts.headers, &self.identity.id);
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, chosen);
         self.client.switch(Tunnel::new(switching, loan));
@@ -305,6 +313,7 @@ impl Walk<'_> {
         let server = &self.snapshot.config.server;
         Via {
             client: self.client.address.ip(),
+            client_value: &self.client.address_value,
             scheme: self.client.scheme,
             trusted: &server.trusted,
             forwarded: server.forwarded,
@@ -343,10 +352,7 @@ impl Walk<'_> {
         parts.status = StatusCode::PERMANENT_REDIRECT;
         let location = redirect::location(host, target, port);
         parts.headers.insert(LOCATION, location);
-        parts.headers.insert(
-            headers::X_REQUEST_ID,
-            HeaderValue::from_str(self.request_id).expect("ids are plain characters"),
-        );
+        parts.headers.insert(headers::X_REQUEST_ID, self.identity.id.clone());
         if unread {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -386,6 +392,8 @@ struct Outbound {
     method: Method,
     target: PathAndQuery,
     headers: HeaderMap,
+    /// What is added to them.
+    lines: Lines,
     /// It asks for a switch of protocols.
     upgrades: bool,
     /// The body came without a length.

@@ -24,6 +24,7 @@ use crate::alarms::Alarms;
 use crate::body::{RequestBody, Upload};
 use crate::config::Upstream;
 use crate::failure::Failure;
+use crate::headers::Lines;
 use crate::proxy_protocol::Pair;
 use crate::snapshot::{Lease, Snapshot};
 use exchange::Broken;
@@ -64,10 +65,10 @@ impl Upstreams {
         limits: &Upstream,
         (client, form): (Option<Pair>, Form),
         fresh: bool,
+        now: Instant,
     ) -> Result<Loan, Failure> {
         let client = client.filter(|_| limits.send_proxy.is_some());
-        let idle =
-            if fresh { None } else { self.pop(lease.backend.id, limits, (client, form), Instant::now()) };
+        let idle = if fresh { None } else { self.pop(lease.backend.id, limits, (client, form), now) };
         let reused = idle.is_some();
         let link = match idle {
             Some(link) => link,
@@ -150,6 +151,7 @@ pub(crate) struct Whole<'a> {
     pub(crate) target: &'a str,
     /// Replaced by those of the answer, once there is one.
     pub(crate) headers: &'a mut HeaderMap,
+    pub(crate) lines: &'a mut Lines,
     pub(crate) body: Bytes,
 }
 
@@ -189,7 +191,7 @@ impl Loan {
         upload: &Upload,
         patience: Patience,
     ) -> Result<Answer, Unanswered> {
-        let Whole { method, target, headers, body } = request;
+        let Whole { method, target, headers, lines, body } = request;
         let link = self.link.as_mut().expect(HAS_LINK);
         let exchange = match &mut link.driver {
             Driver::Request(exchange) => exchange,
@@ -199,11 +201,12 @@ impl Loan {
                 let mut request = Request::new(body);
                 *request.method_mut() = method.clone();
                 *request.uri_mut() = target.parse().expect("a checked target is one");
+                lines.move_to(headers);
                 *request.headers_mut() = headers.clone();
                 return self.stream(request, upload, patience).await;
             }
         };
-        exchange.begin(method, target, headers, body);
+        exchange.begin(method, target, (headers, lines.as_bytes()), body);
         let answered = answered(&self.home.alarms, upload, patience, |cx| {
             exchange.poll_answer(cx, headers).map_err(|broken| {
                 let malformed = matches!(broken, Broken::Malformed(_));

@@ -53,8 +53,8 @@ pub(crate) struct Worker {
     pub(crate) pickers: Pickers,
     /// Lines of the access log that were not handed over yet.
     pub(crate) log: Lines,
+    /// This one and the next are the worker's own, so that it shares no lock with other workers.
     pub(crate) draining: CancellationToken,
-    /// The worker's own, so that connections do not share a lock with other workers.
     pub(crate) stopping: CancellationToken,
 }
 
@@ -95,7 +95,7 @@ pub(crate) async fn run(
         alarms: Rc::clone(&alarms),
         pickers: Pickers::default(),
         log: Lines::new(shared.access_log.clone()),
-        draining: shutdown.draining(),
+        draining: shutdown.draining().child_token(),
         stopping: CancellationToken::new(),
         shared,
     });

@@ -17,17 +17,35 @@ pub(crate) fn random_u64() -> u64 {
 
 /// A new request id: 32 hexadecimal digits.
 pub fn new_request_id() -> String {
-    String::from_utf8(hex::<32>(fastrand::u128(..)).into()).expect("hexadecimal digits")
+    String::from_utf8(new_request_id_bytes().into()).expect("hexadecimal digits")
 }
+
+/// The same as bytes.
+pub fn new_request_id_bytes() -> [u8; 32] {
+    hex(fastrand::u128(..))
+}
+
+/// The two digits of every byte.
+const DIGITS_OF: [[u8; 2]; 256] = {
+    let digits = *b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        all[byte] = [digits[byte >> 4], digits[byte & 0xf]];
+        byte += 1;
+    }
+    all
+};
 
 /// Lower-case hexadecimal digits, the most significant first. By hand, because formatting them costs a balancer several per
 /// cent of a request.
 fn hex<const DIGITS: usize>(value: u128) -> [u8; DIGITS] {
-    std::array::from_fn(|at| {
-        let byte = value.to_be_bytes()[(at + 32 - DIGITS) / 2];
-        let digit = if at % 2 == 0 { byte >> 4 } else { byte & 0xf };
-        b"0123456789abcdef"[usize::from(digit)]
-    })
+    let bytes = value.to_be_bytes();
+    let mut text = [0; DIGITS];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(&bytes[bytes.len() - DIGITS / 2..]) {
+        pair.copy_from_slice(&DIGITS_OF[usize::from(*byte)]);
+    }
+    text
 }
 
 /// Whether a request id that a client sent may be kept: 8 to 64 letters, digits, `-` or `_`, so that it is safe in a log.

@@ -44,6 +44,11 @@ impl Words {
         }
     }
 
+    /// The same, by the id that the request goes on with.
+    pub(crate) fn of_request(self, id: HeaderValue) -> Self {
+        Self { request_id: Some(id), ..self }
+    }
+
     fn host(&self) -> &[u8] {
         match (&self.host, self.target.authority()) {
             (Some(host), _) => host.as_bytes(),

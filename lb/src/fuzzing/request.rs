@@ -77,6 +77,8 @@ struct Outbound {
     target: String,
     /// As it goes.
     headers: HeaderMap,
+    /// The same with what was added still in lines.
+    with_lines: (HeaderMap, Vec<u8>),
     body: Vec<u8>,
     chunked: bool,
     upgrade: bool,
@@ -168,7 +170,7 @@ fn two(data: &[u8], settings: Settings) {
 impl Outbound {
     fn new(mut head: Parts, target: &str, body: Vec<u8>, length: Option<u64>, settings: Settings) -> Self {
         let mut headers = head.headers.clone();
-        headers::identify(&mut headers);
+        let identity = headers::identify(&headers);
         let chunked = match head.version {
             Version::HTTP_2 => !body.is_empty(),
             _ => headers.contains_key(TRANSFER_ENCODING),
@@ -181,15 +183,19 @@ impl Outbound {
         let trusted = if settings.trusts() { vec![CLIENT.to_string()] } else { Vec::new() };
         let trusted = Networks::parse(&trusted).expect("an address");
         let forwarded = settings.forwarded();
-        let via = Via { client: CLIENT, scheme: Scheme::Http, trusted: &trusted, forwarded };
-        headers::to_backend(&mut headers, &via);
+        let client_value = &headers::address_value(CLIENT);
+        let via = Via { client: CLIENT, client_value, scheme: Scheme::Http, trusted: &trusted, forwarded };
+        let (_, mut lines) = headers::to_backend(&mut headers, &identity, &via);
         if let Some(wanted) = &wanted {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, wanted.clone());
         }
         headers::canonical_length(&mut headers, length);
         head.extensions.clear();
-        Self { head, target: target.to_owned(), headers, body, chunked, upgrade: wanted.is_some() }
+        let with_lines = (headers.clone(), lines.as_bytes().to_owned());
+        lines.move_to(&mut headers);
+        let (target, upgrade) = (target.to_owned(), wanted.is_some());
+        Self { head, target, headers, with_lines, body, chunked, upgrade }
     }
 
     /// What hyper read is what the second reader reads.
@@ -217,7 +223,8 @@ impl Outbound {
         self.check(&self.encode(), settings);
         if !self.chunked && !self.upgrade {
             let mut bytes = Vec::new();
-            write_head(&mut bytes, &self.head.method, &self.target, &self.headers);
+            let (headers, lines) = &self.with_lines;
+            write_head(&mut bytes, &self.head.method, &self.target, (headers, lines));
             bytes.extend_from_slice(&self.body);
             self.check(&bytes, settings);
         }

@@ -7,8 +7,8 @@ use http::header::{
 };
 
 use super::{
-    HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO,
-    X_REAL_IP,
+    HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TRACEPARENT, X_FORWARDED_FOR, X_FORWARDED_HOST,
+    X_FORWARDED_PROTO, X_REAL_IP, X_REQUEST_ID,
 };
 
 /// A field that ends or changes on the way.
@@ -28,6 +28,8 @@ pub(super) enum Field {
     ForwardedFor,
     ForwardedProto,
     ForwardedHost,
+    RequestId,
+    TraceParent,
     Http2Settings,
 }
 
@@ -48,6 +50,8 @@ impl Field {
             "x-forwarded-for" => Self::ForwardedFor,
             "x-forwarded-proto" => Self::ForwardedProto,
             "x-forwarded-host" => Self::ForwardedHost,
+            "x-request-id" => Self::RequestId,
+            "traceparent" => Self::TraceParent,
             "http2-settings" => Self::Http2Settings,
             _ => return None,
         })
@@ -69,6 +73,8 @@ impl Field {
             Self::ForwardedFor => X_FORWARDED_FOR,
             Self::ForwardedProto => X_FORWARDED_PROTO,
             Self::ForwardedHost => X_FORWARDED_HOST,
+            Self::RequestId => X_REQUEST_ID,
+            Self::TraceParent => TRACEPARENT,
             Self::Http2Settings => HTTP2_SETTINGS,
         }
     }
@@ -83,6 +89,8 @@ impl Field {
 pub(super) struct Present(u32);
 
 impl Present {
+    pub(super) const NONE: Self = Self(0);
+
     pub(super) fn of(headers: &HeaderMap) -> Self {
         Self(headers.keys().filter_map(Field::of).fold(0, |bits, field| bits | field.bit()))
     }
@@ -108,7 +116,7 @@ mod tests {
     #[test]
     fn every_field_is_found_by_its_name_and_removed_when_asked() {
         let names = "connection keep-alive proxy-connection te transfer-encoding upgrade expect proxy-authorization \
-             proxy-authenticate forwarded x-real-ip x-forwarded-for x-forwarded-proto x-forwarded-host http2-settings";
+             proxy-authenticate forwarded x-real-ip x-forwarded-for x-forwarded-proto x-forwarded-host x-request-id traceparent http2-settings";
         let mut all = 0;
         for name in names.split_whitespace().map(HeaderName::from_static) {
             let field = Field::of(&name).expect("a known name");

@@ -143,7 +143,7 @@ impl<'a> Call<'a> {
                     waited.map_err(|none| last.unwrap_or(none))?
                 }
             };
-            let missed = match self.attempt(index, lease, fresh).await {
+            let missed = match self.attempt(index, lease, fresh, began).await {
                 Ok(served) => return Ok(served),
                 Err(missed) => missed,
             };
@@ -157,17 +157,24 @@ impl<'a> Call<'a> {
         }
     }
 
-    async fn attempt(&mut self, index: usize, lease: Lease, fresh: bool) -> Result<Served<'a>, Missed> {
+    /// Asks one backend, from `began` on.
+    async fn attempt(
+        &mut self,
+        index: usize,
+        lease: Lease,
+        fresh: bool,
+        began: Instant,
+    ) -> Result<Served<'a>, Missed> {
         let pool = self.choosing.pool;
         let limits = &pool.config.upstream;
         let unwritten = |failure| Missed { failure, written: false, reused: false };
-        self.finish.asks(&pool.entries[index]);
+        self.finish.asks(&pool.entries[index], began);
         let streams = matches!(self.content, Content::Stream(_));
         let form = if streams || self.outbound.upgrades { Form::Streamed } else { Form::Whole };
         let upstreams = &self.worker.upstreams;
-        let loan = upstreams.checkout(lease, limits, (self.client.pair, form), fresh).await;
+        let loan = upstreams.checkout(lease, limits, (self.client.pair, form), fresh, began).await;
         let mut loan = loan.map_err(unwritten)?;
-        let now = Instant::now();
+        let now = if loan.reused { began } else { Instant::now() };
         self.finish.record().enter(Phase::Header, now);
         let patience = Patience { header: self.header_timeout(streams, now), upload: limits.body_timeout };
         let whole = match &self.content {
@@ -178,8 +185,8 @@ impl<'a> Call<'a> {
         self.upload.restart(now, whole.as_ref().map(Bytes::len));
         let answered = match (form, whole) {
             (Form::Whole, Some(body)) => {
-                let Outbound { method, target, headers, .. } = &mut self.outbound;
-                let request = Whole { method, target: target.as_str(), headers, body };
+                let Outbound { method, target, headers, lines, .. } = &mut self.outbound;
+                let request = Whole { method, target: target.as_str(), headers, lines, body };
                 loan.send(request, &self.upload, patience).await
             }
             _ => loan.stream(self.request(), &self.upload, patience).await,
@@ -243,6 +250,7 @@ impl<'a> Call<'a> {
 
     /// The request in the form for a task. Its headers are kept where it may be sent again after it was written.
     fn request(&mut self) -> Request<RequestBody> {
+        self.outbound.lines.move_to(&mut self.outbound.headers);
         let (body, headers) = match &mut self.content {
             Content::Empty => (RequestBody::Empty, self.outbound.headers.clone()),
             Content::Buffered(bytes) => {

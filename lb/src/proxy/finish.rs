@@ -11,7 +11,7 @@ use http::request::Parts;
 use super::Problem;
 use crate::access_log::{Entry, Server, Words};
 use crate::connection::{Client, Progress};
-use crate::headers::Scheme;
+use crate::headers::{Identity, Scheme};
 use crate::record::{Cause, Phase, Record, Termination};
 use crate::snapshot::{self, About, Backend, Snapshot};
 
@@ -39,7 +39,7 @@ impl Finish {
         client: &Rc<Client>,
         progress: &Rc<Progress>,
         snapshot: &Arc<Snapshot>,
-        head: &Parts,
+        (head, identity): (&Parts, &Identity),
         now: Instant,
     ) -> Self {
         let metrics = &client.worker.shared.metrics;
@@ -48,6 +48,7 @@ impl Finish {
         metrics.version(head.version);
         let logged = snapshot.config.access_log.is_some().then(|| {
             let words = Words::new(client.address, &head.method, &head.uri, head.version, &head.headers);
+            let words = words.of_request(identity.id.clone());
             let snapshot = Arc::clone(snapshot);
             Box::new(RefCell::new(Logged { words, snapshot, pool: None, server: None }))
         });
@@ -71,8 +72,8 @@ impl Finish {
     }
 
     /// A backend is asked.
-    pub(crate) fn asks(&self, entry: &snapshot::Entry) {
-        self.record().attempt(Instant::now());
+    pub(crate) fn asks(&self, entry: &snapshot::Entry, now: Instant) {
+        self.record().attempt(now);
         if let Some(logged) = &self.logged {
             logged.borrow_mut().server = Some((Arc::clone(&entry.about), Arc::clone(&entry.backend)));
         }

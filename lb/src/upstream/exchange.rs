@@ -88,9 +88,9 @@ impl Exchange {
         self.stream
     }
 
-    /// Begins a request; it goes out with the first poll.
-    pub(super) fn begin(&mut self, method: &Method, target: &str, headers: &HeaderMap, body: Bytes) {
-        write_head(&mut self.head, method, target, headers);
+    /// Begins a request with these fields and more whole lines; it goes out with the first poll.
+    pub(super) fn begin(&mut self, method: &Method, target: &str, fields: (&HeaderMap, &[u8]), body: Bytes) {
+        write_head(&mut self.head, method, target, fields);
         (self.body, self.written, self.to_head) = (body, 0, *method == Method::HEAD);
     }
 
@@ -207,7 +207,12 @@ impl Exchange {
 }
 
 /// The head of a request as it goes over the wire; replaces what was in `text`.
-pub(crate) fn write_head(text: &mut Vec<u8>, method: &Method, target: &str, headers: &HeaderMap) {
+pub(crate) fn write_head(
+    text: &mut Vec<u8>,
+    method: &Method,
+    target: &str,
+    (headers, more): (&HeaderMap, &[u8]),
+) {
     text.clear();
     text.extend_from_slice(method.as_str().as_bytes());
     text.push(b' ');
@@ -219,6 +224,7 @@ pub(crate) fn write_head(text: &mut Vec<u8>, method: &Method, target: &str, head
         text.extend_from_slice(HeaderValue::as_bytes(value));
         text.extend_from_slice(b"\r\n");
     }
+    text.extend_from_slice(more);
     text.extend_from_slice(b"\r\n");
 }
 

@@ -39,14 +39,14 @@ async fn one_request_after_another() {
     let (mut exchange, mut backend) = pair().await;
     for turn in 0..3 {
         assert!(exchange.is_open());
-        exchange.begin(&Method::PUT, "/a?b", &fields(), Bytes::from_static(b"body"));
+        exchange.begin(&Method::PUT, "/a?b", (&fields(), b"x: y\r\n"), Bytes::from_static(b"body"));
         let answered = async {
             let answer = answer(&mut exchange).await.unwrap();
             assert_eq!((answer.status.as_u16(), answer.headers.len()), (200, 1), "turn {turn}");
             body(&mut exchange).await.unwrap()
         };
         let serving = async {
-            let expected = b"PUT /a?b HTTP/1.1\r\nhost: a\r\n\r\nbody";
+            let expected = b"PUT /a?b HTTP/1.1\r\nhost: a\r\nx: y\r\n\r\nbody";
             let mut request = vec![0; expected.len()];
             backend.read_exact(&mut request).await.unwrap();
             assert_eq!(request, expected);
@@ -74,7 +74,7 @@ async fn a_connection_that_was_closed_or_spoken_on_is_not_open() {
 async fn what_follows_an_answer_ends_the_connection() {
     for more in ["", "HTTP/1.1 200 OK\r\n"] {
         let (mut exchange, mut backend) = pair().await;
-        exchange.begin(&Method::GET, "/", &fields(), Bytes::new());
+        exchange.begin(&Method::GET, "/", (&fields(), b""), Bytes::new());
         let text = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\na{more}");
         backend.write_all(text.as_bytes()).await.unwrap();
         answer(&mut exchange).await.unwrap();
@@ -89,7 +89,7 @@ async fn an_end_before_the_end_is_broken() {
         [("", false), ("HTTP/1.1 200", false), ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na", true)]
     {
         let (mut exchange, mut backend) = pair().await;
-        exchange.begin(&Method::GET, "/", &fields(), Bytes::new());
+        exchange.begin(&Method::GET, "/", (&fields(), b""), Bytes::new());
         backend.write_all(text.as_bytes()).await.unwrap();
         backend.shutdown().await.unwrap();
         let answered = answer(&mut exchange).await;
@@ -101,7 +101,7 @@ async fn an_end_before_the_end_is_broken() {
 #[tokio::test]
 async fn without_a_length_a_body_ends_with_its_connection() {
     let (mut exchange, mut backend) = pair().await;
-    exchange.begin(&Method::GET, "/", &fields(), Bytes::new());
+    exchange.begin(&Method::GET, "/", (&fields(), b""), Bytes::new());
     backend.write_all(b"HTTP/1.1 200 OK\r\n\r\nabc").await.unwrap();
     backend.shutdown().await.unwrap();
     answer(&mut exchange).await.unwrap();
@@ -113,7 +113,7 @@ async fn without_a_length_a_body_ends_with_its_connection() {
 #[tokio::test]
 async fn a_large_answer_arrives_whole_and_reads_grow() {
     let (mut exchange, mut backend) = pair().await;
-    exchange.begin(&Method::GET, "/", &fields(), Bytes::new());
+    exchange.begin(&Method::GET, "/", (&fields(), b""), Bytes::new());
     let large: Vec<u8> = (0..1_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let writing = async {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", large.len());
@@ -132,7 +132,7 @@ async fn a_large_answer_arrives_whole_and_reads_grow() {
 async fn an_answer_that_comes_before_the_end_of_the_request_is_one() {
     let (mut exchange, mut backend) = pair().await;
     // More than fits into the sockets' buffers: the backend reads none of it.
-    exchange.begin(&Method::PUT, "/", &fields(), Bytes::from(vec![0; 64 << 20]));
+    exchange.begin(&Method::PUT, "/", (&fields(), b""), Bytes::from(vec![0; 64 << 20]));
     backend.write_all(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 0\r\n\r\n").await.unwrap();
     assert_eq!(answer(&mut exchange).await.unwrap().status.as_u16(), 413);
     assert!(exchange.is_over() && !exchange.is_open());
