@@ -42,6 +42,8 @@ pub(crate) struct State {
     pub(crate) broken: AtomicBool,
     /// Requests by path, without probes.
     pub(crate) seen: Mutex<BTreeMap<String, u64>>,
+    /// The same in the order in which they came.
+    pub(crate) order: Mutex<Vec<String>>,
     pub(crate) open: AtomicU64,
     pub(crate) accepted: AtomicU64,
 }
@@ -165,6 +167,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
         return Ok(health(&state));
     }
     *state.seen.lock().unwrap().entry(path.clone()).or_default() += 1;
+    state.order.lock().unwrap().push(path.clone());
     if state.fails.load(Ordering::SeqCst) {
         let name = state.name.as_str();
         return Ok(Response::builder()

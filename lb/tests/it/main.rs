@@ -10,9 +10,11 @@ mod client;
 mod load;
 mod peers;
 mod process;
+mod steady;
 mod tools;
 
 mod balancing;
+mod budget;
 mod discovering;
 mod draining;
 mod failing;
