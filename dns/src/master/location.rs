@@ -17,7 +17,8 @@ pub fn read(fields: &mut Fields<'_, '_>) -> Result<Vec<u8>, SyntaxError> {
         let text = text.strip_suffix(b"m").unwrap_or(text);
         let (negative, text) = text.strip_prefix(b"-").map_or((false, text), |rest| (true, rest));
         let centimetres = i64::try_from(fixed(text, 2)?).ok()?;
-        u32::try_from(ALTITUDE_BASE_CM + if negative { -centimetres } else { centimetres }).ok()
+        let centimetres = if negative { -centimetres } else { centimetres };
+        u32::try_from(ALTITUDE_BASE_CM.checked_add(centimetres)?).ok()
     })?;
     // A square metre, 10 km and 10 m, where nothing is said.
     let mut sizes = [0x12, 0x16, 0x13];

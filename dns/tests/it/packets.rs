@@ -129,6 +129,28 @@ proptest! {
     }
 
     #[test]
+    fn records_of_all_types_with_octets_changed(at in any::<prop::sample::Index>(), changes in vec((any::<prop::sample::Index>(), "[ -~]"), 1..5)) {
+        let all: Vec<&str> = crate::rdata::lines(crate::rdata::GOOD).collect();
+        let mut text = format!("$TTL 1\n@ {}\n", at.get(&all)).into_bytes();
+        for (at, letter) in changes {
+            let at = at.index(text.len());
+            text[at] = letter.as_bytes()[0];
+        }
+        // What is read has octets of the right shape, or reading would have refused it.
+        if let Ok(contents) = dns::master::read_alone(&text, &Name::root()) {
+            for record in contents.records {
+                let mut octets = Vec::new();
+                record.rdata.write(&mut dns::wire::Writer::new(&mut octets, 65_535)).unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn octets_of_all_types_are_data_or_an_error(record_type in 0u16..300, octets in vec(any::<u8>(), 0..60)) {
+        let _ = dns::zone::Rdata::from_wire(dns::wire::RecordType(record_type), &octets);
+    }
+
+    #[test]
     fn names_print_as_they_read(octets in vec(vec(any::<u8>(), 1..20), 0..8)) {
         let mut wire = Vec::new();
         for label in &octets {
