@@ -34,7 +34,7 @@ fn check(path: &Path, origin: Option<&str>) -> (ExitCode, String) {
     };
     match directory::read_zone(path, &origin, u64::MAX - 1, &Orders::all(OrderPolicy::Fixed)) {
         Err(error) => (ExitCode::FAILURE, format!("error: {error}\n")),
-        Ok(Loaded { zone, warnings }) => {
+        Ok(Loaded { zone, warnings, .. }) => {
             let mut text = String::new();
             for warning in warnings {
                 writeln!(text, "warning: {warning}").expect("a String takes all");

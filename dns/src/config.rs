@@ -35,6 +35,8 @@ pub struct ZoneFiles {
     pub directory: PathBuf,
     pub file_bytes_max: u64,
     pub orders: Orders,
+    /// How often files are looked at for changes; `None` for SIGHUP alone.
+    pub watch_interval: Option<Duration>,
 }
 
 /// What clients may cost over TCP.
@@ -76,6 +78,7 @@ pub struct RawServer {
 pub struct RawZones {
     pub directory: PathBuf,
     pub file_bytes_max: u64,
+    pub watch_interval_ms: u64,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ impl Default for RawServer {
 
 impl Default for RawZones {
     fn default() -> RawZones {
-        RawZones { directory: "/etc/scaleout/zones".into(), file_bytes_max: 256 << 20 }
+        RawZones { directory: "/etc/scaleout/zones".into(), file_bytes_max: 256 << 20, watch_interval_ms: 0 }
     }
 }
 
@@ -176,6 +179,15 @@ impl Settings for Config {
                 directory: raw.zones.directory,
                 file_bytes_max: within("zones.file_bytes_max", raw.zones.file_bytes_max, 1, 1 << 32)?,
                 orders: orders(&raw.answers)?,
+                watch_interval: match within(
+                    "zones.watch_interval_ms",
+                    raw.zones.watch_interval_ms,
+                    0,
+                    3_600_000,
+                )? {
+                    0 => None,
+                    interval => Some(Duration::from_millis(interval)),
+                },
             },
             udp_payload_bytes_max: narrow(within(
                 "answers.udp_payload_bytes_max",

@@ -24,6 +24,8 @@ pub struct Loaded {
     pub zone: Zone,
     /// What is odd, each with its place.
     pub warnings: Vec<String>,
+    /// The files that it includes.
+    pub included: Vec<PathBuf>,
 }
 
 /// Why a file gave no zone. Prints as compilers do, `path:line:column: what`, as far as there is a place.
@@ -110,7 +112,10 @@ pub fn read_zone(
     let included = contents.included;
     let at = |fault: &Fault| fault_at(path, &included, fault);
     match Zone::build_with(origin.clone(), contents.records, orders) {
-        Ok((zone, warnings)) => Ok(Loaded { zone, warnings: warnings.iter().map(at).collect() }),
+        Ok((zone, warnings)) => {
+            let warnings = warnings.iter().map(at).collect();
+            Ok(Loaded { zone, warnings, included })
+        }
         Err(fault) => Err(ZoneFileError::Zone(at(&fault))),
     }
 }

@@ -29,5 +29,6 @@ pub mod directory;
 pub mod master;
 pub mod metrics;
 pub mod reload;
+pub mod watch;
 
 pub use server::start;

@@ -2,12 +2,14 @@
 //! snapshot, good files and kept zones together, is put in force at once.
 
 use crate::config::{Config, ZoneFiles};
-use crate::directory::{self, Loaded, ZoneFile};
+use crate::directory::{self, Loaded, ZoneFile, ZoneFileError};
 use crate::metrics::Metrics;
+use crate::watch::Watch;
 use crate::zone::{Zone, Zones};
 use arc_swap::ArcSwap;
 use service_kit::{Dependency, Reloads};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{error, info, warn};
 
@@ -18,6 +20,7 @@ pub struct Publisher {
     metrics: Metrics,
     /// Lost while there is no zone at all: a server that refuses everything should not be asked.
     readiness: Dependency,
+    watch: Watch,
 }
 
 /// The start is refused: these files are broken.
@@ -39,12 +42,13 @@ impl Publisher {
         metrics: Metrics,
         readiness: Dependency,
     ) -> Result<Publisher, BrokenZones> {
-        let publisher = Publisher { zones: Arc::default(), metrics, readiness };
+        let watch = Watch::new(files);
+        let mut publisher = Publisher { zones: Arc::default(), metrics, readiness, watch };
         let read = read(files).await.map_err(|reason| BrokenZones(vec![reason]))?;
         let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.to_string()));
         let broken: Vec<String> = errors.collect();
         if broken.is_empty() {
-            publisher.publish(read);
+            publisher.watch.includes(publisher.publish(read));
             Ok(publisher)
         } else {
             Err(BrokenZones(broken))
@@ -56,12 +60,17 @@ impl Publisher {
         self.zones.clone()
     }
 
-    /// Reloads at every SIGHUP. Listeners and limits stay as they are until a restart.
-    pub async fn run(self, mut reloads: Reloads<Config>) {
+    /// Reloads at every SIGHUP, and when a file was changed if that is wanted. Listeners and limits stay as they are until a
+    /// restart.
+    pub async fn run(mut self, mut files: ZoneFiles, mut reloads: Reloads<Config>) {
         loop {
-            let config = reloads.next().await;
-            match read(&config.zones).await {
-                Ok(files) => self.publish(files),
+            tokio::select! {
+                config = reloads.next() => files = config.zones,
+                () = self.watch.changed() => info!("zone files were changed"),
+            }
+            self.watch.reading(&files);
+            match read(&files).await {
+                Ok(files) => self.watch.includes(self.publish(files)),
                 Err(reason) => {
                     error!(%reason, "reload failed: all zones stay as they are");
                     self.metrics.reloads_failed.inc();
@@ -70,21 +79,27 @@ impl Publisher {
         }
     }
 
-    /// Puts a new snapshot in force.
-    fn publish(&self, files: Vec<ZoneFile>) {
+    /// Puts a new snapshot in force; gives the files that zones include.
+    fn publish(&self, files: Vec<ZoneFile>) -> Vec<PathBuf> {
+        let mut all_included = Vec::new();
         let before = self.zones.load_full();
         let mut next = Vec::with_capacity(files.len());
         let mut failed = false;
         for ZoneFile { origin, outcome } in files {
             let old = origin.as_ref().and_then(|origin| before.get(origin));
             match outcome {
-                Ok(Loaded { zone, warnings }) => {
+                Ok(Loaded { zone, warnings, included }) => {
+                    all_included.extend(included);
                     for warning in &warnings {
                         warn!("{warning}");
                     }
                     next.push(take_over(zone, old));
                 }
                 Err(error) => {
+                    // It may be the file to repair.
+                    if let ZoneFileError::Syntax { path, .. } = &error {
+                        all_included.push(path.clone());
+                    }
                     failed = true;
                     let serial_kept = old.map(|zone| zone.soa().1.serial);
                     error!(kind = error.kind(), serial_kept, "zone not reloaded: {error}");
@@ -95,6 +110,7 @@ impl Publisher {
         self.put(Zones::new(next), &before);
         let counter = if failed { &self.metrics.reloads_failed } else { &self.metrics.reloads_ok };
         counter.inc();
+        all_included
     }
 
     fn put(&self, next: Zones, before: &Zones) {

@@ -43,7 +43,7 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let reloads = cx.reloads();
     let stopping = cx.shutdown.stopping();
     cx.tasks.spawn("reload", async move {
-        stopping.run_until_cancelled(publisher.run(reloads)).await;
+        stopping.run_until_cancelled(publisher.run(config.zones, reloads)).await;
     });
     cx.run().await
 }

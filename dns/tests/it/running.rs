@@ -49,6 +49,11 @@ impl Plan {
         self
     }
 
+    /// A file beside the zones.
+    pub(crate) fn file(&self, name: &str, text: &str) {
+        std::fs::write(self.directory.path().join("zones").join(name), text).unwrap();
+    }
+
     fn spawn(&self) -> Child {
         let log = std::fs::File::create(self.directory.path().join("log")).unwrap();
         Command::new(env!("CARGO_BIN_EXE_dns"))

@@ -117,6 +117,31 @@ fn reloads_are_atomic_and_a_broken_file_keeps_its_zone() {
 }
 
 #[test]
+fn changed_files_are_read_without_a_signal() {
+    let zone = format!("{ZONE}$INCLUDE more.inc\n");
+    let plan = Plan::new().with("DNS_ZONES__WATCH_INTERVAL_MS", "20");
+    plan.file("more.inc", "more A 192.0.2.71\n");
+    let server = plan.zone("z", &zone).start();
+    eventually_answers(&server, "more.z.", "192.0.2.71");
+    let include = server.zone_path("z").with_file_name("more.inc");
+    std::fs::write(&include, "more A 192.0.2.72\n").unwrap();
+    eventually_answers(&server, "more.z.", "192.0.2.72");
+    // A broken one keeps the zone, and is noticed when it is repaired.
+    std::fs::write(&include, "more A 192.0.2\n").unwrap();
+    eventually("the log", || server.log().contains("more.inc:1:8: expected an IPv4 address").then_some(()));
+    eventually_answers(&server, "more.z.", "192.0.2.72");
+    std::fs::write(&include, "more A 192.0.2.73\n").unwrap();
+    eventually_answers(&server, "more.z.", "192.0.2.73");
+    // New files and files that go.
+    std::fs::write(server.zone_path("new"), ZONE).unwrap();
+    eventually_answers(&server, "ns.new.", "192.0.2.53");
+    std::fs::remove_file(server.zone_path("new")).unwrap();
+    eventually_answers(&server, "ns.new.", "Query Refused");
+    let loads = server.metric("dns_zone_loads_total{outcome=\"ok\"}");
+    assert!(loads < 12, "{loads} loads: files that do not change are not read again");
+}
+
+#[test]
 fn a_file_may_take_the_place_of_another_under_load() {
     let server = Server::start();
     let done = std::sync::atomic::AtomicBool::new(false);
