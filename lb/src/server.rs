@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use service_kit::{Context, Dependency, Error, Reloads};
+use service_kit::{Context, Error, Reloads};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -26,7 +26,8 @@ use crate::worker::{self, Shared};
 
 /// Events that may wait for the roster; probes wait beyond it, failed requests are not told of.
 const EVENTS_MAX: usize = 1_024;
-/// How long a process that takes over waits for pools without backends to get some.
+/// How long a process waits for pools without backends to get some, and one that takes over nothing for a first verdict on
+/// every backend.
 const FIRST_LOOKS_WAIT: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -57,9 +58,21 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let served = CancellationToken::new();
     let roster = roster::run(Arc::clone(&shared), inbox, cx.readiness.dependency("backends"));
     cx.tasks.spawn("roster", until(&served, roster));
+    let looked = CancellationToken::new();
+    let looks = first_looks(Arc::clone(&shared), looked.clone());
     if cx.takes_over() {
-        let (looked, shared) = (cx.readiness.dependency("first-looks"), Arc::clone(&shared));
-        cx.tasks.spawn("first-looks", until(&served, first_looks(shared, looked)));
+        let reached = cx.readiness.dependency("first-looks");
+        cx.tasks.spawn(
+            "first-looks",
+            until(&served, async move {
+                looks.await;
+                reached.reached();
+            }),
+        );
+    } else {
+        // Without any backend it has to say so some time.
+        let looks = async move { drop(tokio::time::timeout(FIRST_LOOKS_WAIT, looks).await) };
+        cx.tasks.spawn("first-looks", until(&served, looks));
     }
     cx.tasks.spawn("certificates", until(&served, watch_certificates(Arc::clone(&shared))));
     let reloads = cx.reloads();
@@ -70,8 +83,13 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let left = Arc::new(AtomicUsize::new(listeners.len()));
     for (number, listeners) in listeners.into_iter().enumerate() {
         let (shared, shutdown, opened) = (Arc::clone(&shared), cx.shutdown.clone(), cx.opened());
-        let (left, served) = (Arc::clone(&left), served.clone());
+        let (left, served, looked) = (Arc::clone(&left), served.clone(), looked.clone());
         cx.tasks.spawn_worker(format!("lb-worker-{number}"), move || async move {
+            let opened = async move {
+                opened.cancelled().await;
+                // Whoever connects meanwhile waits in the kernel's queue, which is better than 503.
+                looked.cancelled().await;
+            };
             worker::run(number, listeners, shared, opened, shutdown).await;
             if left.fetch_sub(1, Ordering::AcqRel) == 1 {
                 served.cancel();
@@ -149,9 +167,10 @@ fn bind(cx: &mut Context<Config>) -> Result<Vec<Vec<(Speaks, TcpListener)>>, Err
     Ok(workers)
 }
 
-/// What a process waits for before it takes over: a first verdict on every backend. One that is ready to serve with the
-/// first healthy backend alone would send it everything that the process before had spread.
-async fn first_looks(shared: Arc<Shared>, looked: Dependency) {
+/// What a process waits for before it accepts or takes over: a first verdict on every backend. One that serves with the first
+/// healthy backend alone would send it everything that belongs to all. Tells at its end, and when it is given up.
+async fn first_looks(shared: Arc<Shared>, looked: CancellationToken) {
+    let _told = looked.drop_guard();
     // A pool may have no backends and not get any: nobody waits for those for ever.
     let _ = tokio::time::timeout(FIRST_LOOKS_WAIT, async {
         while shared.snapshot.load().pools.iter().any(|pool| pool.entries.is_empty()) {
@@ -163,7 +182,6 @@ async fn first_looks(shared: Arc<Shared>, looked: Dependency) {
     while shared.snapshot.load().pools.iter().any(unknown) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    looked.reached();
 }
 
 /// Hands new configurations to the roster, which replaces the old one as a whole. Requests that have begun keep the old

@@ -76,7 +76,7 @@ pub(crate) async fn run(
     number: usize,
     listeners: Vec<(Speaks, std::net::TcpListener)>,
     shared: Arc<Shared>,
-    opened: CancellationToken,
+    opened: impl Future<Output = ()>,
     shutdown: Shutdown,
 ) {
     let usable = |(speaks, listener)| TcpListener::from_std(listener).map(|listener| (speaks, listener));
@@ -101,7 +101,7 @@ pub(crate) async fn run(
     });
     let permits = Arc::new(Semaphore::new(config.server.connections_max));
     let accepting = async {
-        opened.cancelled().await;
+        opened.await;
         accept(&listeners, &worker, &permits).await;
     };
     tokio::select! {

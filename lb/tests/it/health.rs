@@ -29,6 +29,24 @@ async fn a_check_by_tcp_asks_for_a_connection_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_comes_before_the_first_look_waits_for_it() {
+    let backends = [Backend::start("app-1"), Backend::start("app-2")];
+    for _ in 0..5 {
+        let lb = Setup::new(&[&backends[0], &backends[1]]).start_with("").await;
+        let answers = (0..20).map(|_| get(lb.http, "/"));
+        for answer in futures_util::future::join_all(answers).await {
+            assert_eq!(answer.status, 200, "{}", lb.log());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_when_nobody_is_there_is_told() {
+    let lb = Setup::of(&["127.0.0.1:1".parse().unwrap()]).start_with("").await;
+    assert_eq!(get(lb.http, "/").await.status, 503);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_check_says_the_host_and_expects_the_statuses_that_are_wanted() {
     let backend = Backend::start("app-1");
     backend.health("odd");
