@@ -7,6 +7,7 @@ STACK     := $(BINARIES)/stack
 CARGO     := cargo
 DRILL     ?=
 ARGUMENTS ?=
+BENCH     ?= lb dns
 
 .PHONY: up down test drill bench build images clean
 
@@ -32,13 +33,13 @@ drill: build
 	@deploy/setup/host run
 	@if [ -n "$(DRILL)" ]; then $(STACK) drill run $(DRILL); else $(STACK) drill list; fi
 
-# make bench                                                  every case of the balancer beside its peers, about 20 minutes
-# make bench ARGUMENTS="--case keep-alive --rounds 3 --json"    some of it
+# make bench                                                          every case of lb and dns beside their peers, about 40 minutes
+# make bench BENCH=dns ARGUMENTS="--case a-4 --rounds 3 --json"        some of it
 bench:
 	@deploy/setup/host bench
-	@$(CARGO) build --quiet --locked --profile dist -p lb
+	@for name in $(BENCH); do $(CARGO) build --quiet --locked --profile dist -p $$name || exit; done
 	@$(CARGO) build --quiet --locked --profile $(PROFILE) -p tests --bins
-	@STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench lb $(ARGUMENTS)
+	@for name in $(BENCH); do STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench $$name $(ARGUMENTS) || exit; done
 
 build:
 	@deploy/setup/host build

@@ -9,6 +9,7 @@
 //! a load, and uses the rest.
 
 pub mod closed_loop;
+pub mod dns;
 pub mod figures;
 pub mod lb;
 pub mod machine;

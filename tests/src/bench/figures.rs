@@ -24,6 +24,12 @@ pub struct Figures {
     /// Share in percent that the busiest of several workers had of their CPU time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busiest_worker_percent: Option<f64>,
+    /// Questions without an answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<f64>,
+    /// From the start of a program until it answers out of all its data, in seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_s: Option<f64>,
     /// Memory that each idle connection adds, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_connection: Option<f64>,
@@ -113,6 +119,8 @@ fn medians(rounds: &[&Figures]) -> Figures {
         p99_us: of(|it| it.p99_us),
         p999_us: of(|it| it.p999_us),
         busiest_worker_percent: of(|it| it.busiest_worker_percent),
+        lost: of(|it| it.lost),
+        load_s: of(|it| it.load_s),
         bytes_per_connection: of(|it| it.bytes_per_connection),
         memory_bytes: of(|it| it.memory_bytes),
     }
@@ -142,7 +150,7 @@ impl fmt::Display for Report {
         writeln!(out, "bench {} at {} on {}", self.bench, self.commit, self.machine)?;
         writeln!(
             out,
-            "{:<22} {:<8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9}",
+            "{:<22} {:<8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9} {:>7} {:>8}",
             "case",
             "subject",
             "cpu us",
@@ -153,13 +161,15 @@ impl fmt::Display for Report {
             "p99.9 us",
             "spread",
             "busiest",
-            "B/conn"
+            "B/conn",
+            "MB",
+            "load s"
         )?;
         for summary in &self.cases {
             let it = &summary.figures;
             writeln!(
                 out,
-                "{:<22} {:<8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9}",
+                "{:<22} {:<8} {:>8} {:>7} {:>9} {:>8} {:>8} {:>8} {:>7} {:>8} {:>9} {:>7} {:>8}",
                 summary.case,
                 summary.subject,
                 shown(it.cpu_us_per_op, 1, ""),
@@ -171,6 +181,8 @@ impl fmt::Display for Report {
                 shown(summary.spread.map(|share| share * 100.0), 0, " %"),
                 shown(it.busiest_worker_percent, 0, " %"),
                 shown(it.bytes_per_connection, 0, ""),
+                shown(it.memory_bytes.map(|bytes| bytes / 1e6), 0, ""),
+                shown(it.load_s, 1, ""),
             )?;
         }
         Ok(())

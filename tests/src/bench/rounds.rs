@@ -97,6 +97,9 @@ fn brief(figures: &Figures) -> String {
         shown("operations/s", figures.ops_per_s),
         shown("% on the busiest worker", figures.busiest_worker_percent),
         shown("bytes a connection", figures.bytes_per_connection),
+        shown("lost", figures.lost.filter(|lost| *lost > 0.0)),
+        shown("MB", figures.memory_bytes.map(|bytes| bytes / 1e6)),
+        shown("s to load", figures.load_s),
     ]
     .into_iter()
     .flatten()

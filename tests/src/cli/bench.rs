@@ -11,7 +11,7 @@ use crate::bench::{self, Options};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
-    /// The program: lb
+    /// The program: lb or dns
     name: String,
     /// For machines
     #[arg(long)]
@@ -41,7 +41,8 @@ pub(super) async fn run(arguments: Arguments) -> Result<ExitCode> {
     };
     let report = match arguments.name.as_str() {
         bench::lb::NAME => bench::lb::run(&options).await?,
-        other => bail!("no bench {other}; there is: {}", bench::lb::NAME),
+        bench::dns::NAME => bench::dns::run(&options).await?,
+        other => bail!("no bench {other}; there are: {} {}", bench::lb::NAME, bench::dns::NAME),
     };
     if arguments.json {
         say(serde_json::to_string(&report)?);
