@@ -31,4 +31,8 @@ pub mod metrics;
 pub mod reload;
 pub mod watch;
 
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use server::start;
