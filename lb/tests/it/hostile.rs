@@ -34,13 +34,13 @@ async fn guarded(backend: &Backend) -> Lb {
 }
 
 /// A client beside the noise, on one connection after another.
-struct Good {
+pub(crate) struct Good {
     stop: Arc<AtomicBool>,
     task: tokio::task::JoinHandle<(u64, u64)>,
 }
 
 impl Good {
-    fn start(lb: &Lb) -> Self {
+    pub(crate) fn start(lb: &Lb) -> Self {
         let (stop, address) = (Arc::new(AtomicBool::new(false)), lb.http);
         let stopped = Arc::clone(&stop);
         let task = tokio::spawn(async move {
@@ -59,7 +59,7 @@ impl Good {
         Self { stop, task }
     }
 
-    async fn report(self) -> (u64, u64) {
+    pub(crate) async fn report(self) -> (u64, u64) {
         self.stop.store(true, Ordering::SeqCst);
         self.task.await.unwrap()
     }

@@ -18,6 +18,7 @@ mod budget;
 mod discovering;
 mod draining;
 mod failing;
+mod generators;
 mod handing_over;
 mod health;
 mod hostile;

@@ -1,31 +1,16 @@
-//! Real programs of others: HAProxy and its log reader from the servers' root, a browser from the host. One that is missing
-//! fails the test when `CI=true`; elsewhere it is skipped aloud.
+//! HAProxy and its log reader, out of the cached trixie root.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::process::PATIENCE;
-
-/// Says that something is missing; a reason to fail where everything must be there.
-#[allow(clippy::print_stdout, reason = "the runner of all tests counts these lines")]
-pub(crate) fn missing(what: &str) {
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{what} is missing, and CI=true skips nothing");
-    println!("SKIPPED: {what} is missing");
-}
-
-/// The root with the servers of Debian trixie; `None` when there is none and none can be made.
-fn servers_root() -> Option<PathBuf> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/setup/servers-root");
-    let made = Command::new(script).arg("servers").stderr(Stdio::inherit()).output().unwrap();
-    let path = String::from_utf8(made.stdout).unwrap();
-    (made.status.success()).then(|| PathBuf::from(path.trim()))
-}
+use crate::tools::{missing, root};
 
 /// What a real HAProxy with one server that is up and one that is down says at `/stats;csv`.
 pub(crate) fn haproxy_csv() -> Option<String> {
-    let Some(root) = servers_root() else {
+    let Some(root) = root() else {
         missing("the servers' root with haproxy");
         return None;
     };
@@ -42,9 +27,9 @@ pub(crate) fn haproxy_csv() -> Option<String> {
     std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
     // The backend that is up stays; the other two ports are HAProxy's now.
     let keep = listeners.into_iter().nth(2);
-    let inside = Path::new("/").join(folder.path().strip_prefix(&root).unwrap()).join("haproxy.cfg");
+    let inside = Path::new("/").join(folder.path().strip_prefix(root).unwrap()).join("haproxy.cfg");
     let mut haproxy = Command::new("chroot")
-        .arg(&root)
+        .arg(root)
         .args(["/usr/sbin/haproxy", "-db", "-f"])
         .arg(inside)
         .stdout(Stdio::null())
@@ -72,7 +57,7 @@ pub(crate) fn haproxy_csv() -> Option<String> {
 
 /// What HAProxy's `halog` says of some lines: its output and its summary.
 pub(crate) fn halog(lines: &str, report: &str) -> Option<(String, String)> {
-    let Some(root) = servers_root() else {
+    let Some(root) = root() else {
         missing("the servers' root with halog");
         return None;
     };

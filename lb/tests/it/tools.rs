@@ -4,15 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-/// The root with the tools; nothing where this machine has none, unless `CI=true`.
-fn root() -> Option<&'static Path> {
+/// The cached trixie root with the servers, the peers and the clients, or the one of `STACK_SERVERS_ROOT`; `None` when there is
+/// none and none can be made.
+pub(crate) fn root() -> Option<&'static Path> {
     static ROOT: OnceLock<Option<PathBuf>> = OnceLock::new();
     ROOT.get_or_init(|| {
         if let Some(root) = std::env::var_os("STACK_SERVERS_ROOT") {
             return Some(PathBuf::from(root));
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/setup/servers-root");
-        let made = Command::new(script).arg("servers").stderr(Stdio::null()).output();
+        let made = Command::new(script).arg("servers").stderr(Stdio::inherit()).output();
         let made = made.ok().filter(|output| output.status.success());
         let path = made.and_then(|output| String::from_utf8(output.stdout).ok());
         path.map(|path| PathBuf::from(path.trim()))
@@ -20,12 +21,18 @@ fn root() -> Option<&'static Path> {
     .as_deref()
 }
 
+/// Says that something is missing; a reason to fail where everything must be there.
+#[allow(clippy::print_stdout, reason = "the runner of all tests counts these lines")]
+pub(crate) fn missing(what: &str) {
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{what} is missing, and CI=true skips nothing");
+    println!("SKIPPED: {what} is missing");
+}
+
 /// A command that runs `name`, or nothing if it is missing and may be.
 pub(crate) fn tool(name: &str) -> Option<Command> {
     let found = root().filter(|root| root.join("usr/bin").join(name).exists());
     let Some(root) = found else {
-        assert!(std::env::var_os("CI").is_none(), "{name} is missing: run deploy/setup/servers-root servers");
-        eprintln!("SKIPPED: {name} is missing");
+        missing(name);
         return None;
     };
     let mut command = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::browser::Page;
 use crate::client::Client;
 use crate::process::Setup;
-use crate::{client, peers};
+use crate::{client, tools};
 
 /// Keeps some requests going until it is dropped.
 struct Traffic(Arc<AtomicBool>);
@@ -40,7 +40,7 @@ const BACKGROUND: &str = "getComputedStyle(document.body).backgroundColor";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_sees_a_backend_go_down_without_reloading() {
-    let Some(mut page) = tokio::task::block_in_place(Page::open) else { return peers::missing("chromium") };
+    let Some(mut page) = tokio::task::block_in_place(Page::open) else { return tools::missing("chromium") };
     let (a, mut b, c) = (Backend::start("a"), Backend::start("b"), Backend::start("c"));
     let lb = Setup::new(&[&a, &b, &c]).start(3).await;
     let _traffic = Traffic::start(lb.http);
@@ -65,7 +65,7 @@ async fn a_person_sees_a_backend_go_down_without_reloading() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_page_is_light_dark_narrow_and_made_of_tables_with_headers() {
-    let Some(mut page) = tokio::task::block_in_place(Page::open) else { return peers::missing("chromium") };
+    let Some(mut page) = tokio::task::block_in_place(Page::open) else { return tools::missing("chromium") };
     let (a, b) = (Backend::start("a"), Backend::start("b"));
     let lb = Setup::new(&[&a, &b]).start(2).await;
     tokio::task::block_in_place(|| {
