@@ -1,6 +1,7 @@
 //! The `stack` command: starts, shows, heals and ends the whole, puts load on it, runs benches and drills.
 
 mod bench;
+mod conformance;
 mod drill;
 mod load;
 mod report;
@@ -104,6 +105,12 @@ enum Command {
     Load(load::Arguments),
     /// Measures one of our programs beside its peers
     Bench(bench::Arguments),
+    /// Sends odd messages to the balancer and its peers and compares the result with the table
+    Conformance {
+        /// Writes the table
+        #[arg(long)]
+        write: bool,
+    },
     /// Lists and runs drills
     #[command(subcommand)]
     Drill(drill::Command),
@@ -160,6 +167,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Load(arguments) => load::run(&running(arguments.on).await?, arguments).await?,
         Command::Bench(arguments) => return bench::run(arguments).await,
+        Command::Conformance { write } => return conformance::run(write).await,
         Command::Drill(command) => return drill::run(command).await,
         Command::Secrets { folder, group } => {
             let made = secrets::fill(&folder, group)?;

@@ -32,6 +32,7 @@ pub mod load;
 
 // Experiments.
 pub mod bench;
+pub mod conformance;
 pub mod drill;
 
 // The command.
