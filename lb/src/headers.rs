@@ -14,6 +14,7 @@ use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderName, HeaderValue,
     SET_COOKIE, TE, UPGRADE,
 };
+pub(crate) use service_kit::Networks;
 pub(crate) use service_kit::trace::X_REQUEST_ID;
 use service_kit::trace::{self, TRACEPARENT, TraceParent};
 
@@ -28,45 +29,6 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-
-/// Networks whose `X-Forwarded-*` are believed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Networks(Vec<(IpAddr, u8)>);
-
-impl Networks {
-    /// Reads `address` or `address/bits` entries; the error is the entry that is neither.
-    pub(crate) fn parse(entries: &[String]) -> Result<Self, String> {
-        let parse = |entry: &String| {
-            let (address, bits) = match entry.split_once('/') {
-                Some((address, bits)) => (address.parse::<IpAddr>().ok()?, Some(bits.parse::<u8>().ok()?)),
-                None => (entry.parse::<IpAddr>().ok()?, None),
-            };
-            let width = if address.is_ipv4() { 32 } else { 128 };
-            let bits = bits.unwrap_or(width);
-            (bits <= width).then_some((address, bits))
-        };
-        entries
-            .iter()
-            .map(|entry| parse(entry).ok_or_else(|| entry.clone()))
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    pub(crate) fn contain(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
-        self.0.iter().any(|(network, bits)| match (network, address) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let shift = 32 - u32::from(*bits);
-                (network.to_bits() ^ address.to_bits()).checked_shr(shift).is_none_or(|rest| rest == 0)
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let shift = 128 - u32::from(*bits);
-                (network.to_bits() ^ address.to_bits()).checked_shr(shift).is_none_or(|rest| rest == 0)
-            }
-            _ => false,
-        })
-    }
-}
 
 /// How the client speaks to us, or to the trusted proxy before us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

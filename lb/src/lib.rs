@@ -8,7 +8,7 @@
 //! Read in this order: `config`, `server`, `worker`, `connection` with `tls` and `tunnel` (sockets and deadlines towards the client),
 //! `proxy` (one request's walk), `upstream` and `body` (sockets towards the backends), `roster` with `discovery` and `prober`;
 //! then the modules that only decide: `proxy_protocol`, `head`, `answer`, `validate`, `limits`, `router`, `headers`, `cookies`, `ticket`, `affinity`, `table`,
-//! `balance`, `queue`, `explain`, `retry`, `health`, `ejection`, `content`, `standing`, `members`, `failure`.
+//! `balance`, `queue`, `explain`, `retry`, `ejection`, `content`, `standing`, `members`, `failure`.
 
 mod access_log;
 mod admin;
@@ -32,7 +32,6 @@ pub mod fuzzing;
 mod gather;
 mod head;
 mod headers;
-mod health;
 mod histogram;
 mod limits;
 mod members;
@@ -57,6 +56,8 @@ mod tunnel;
 mod upstream;
 mod validate;
 mod worker;
+
+pub(crate) use service_kit::health;
 
 pub use config::Config;
 pub use server::start;

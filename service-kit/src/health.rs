@@ -1,4 +1,5 @@
-//! Decides whether a backend may be used. No sockets, no clock: outcomes are fed in, transitions come out.
+//! Decides whether something that is looked at again and again may be used: a balancer's backend, an address in a DNS
+//! answer. No sockets, no clock: outcomes are fed in, transitions come out.
 //!
 //! ```text
 //!               good                 fall bad
@@ -8,59 +9,74 @@
 //!      |                  | v                       v |
 //!      +-------------> draining <-------------------+-+
 //! ```
-//! A new backend is up with its first good answer: after scaling out, waiting for a second one is only lost time.
+//! A new one is up with its first good answer: after scaling out, waiting for a second one is only lost time.
 //! One that was down has to prove itself `rise` times.
 
-/// What one look at a backend found.
+/// What one look found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
+    /// It works.
     Good,
     /// It answers, and says that it is going away.
     Draining,
+    /// It does not.
     Bad,
 }
 
 /// What the looks so far say of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// None yet.
     Unknown,
+    /// It may be used.
     Up,
+    /// It serves whom it has and wants nobody new.
     Draining,
+    /// It may not be used.
     Down,
 }
 
 /// How many looks in a row it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Thresholds {
-    pub(crate) rise: u32,
-    pub(crate) fall: u32,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Thresholds {
+    /// Good ones, for one that was down.
+    pub rise: u32,
+    /// Bad ones.
+    pub fall: u32,
 }
 
-/// One backend's health.
+/// The health of one backend or target.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Health {
+pub struct Health {
     verdict: Verdict,
     /// Outcomes in a row that disagree with `verdict`.
     streak: u32,
 }
 
-impl Health {
-    pub(crate) fn new() -> Self {
+impl Default for Health {
+    fn default() -> Self {
         Self { verdict: Verdict::Unknown, streak: 0 }
     }
+}
 
-    pub(crate) fn verdict(&self) -> Verdict {
+impl Health {
+    /// One that nobody has looked at yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What the outcomes so far come to.
+    pub fn verdict(&self) -> Verdict {
         self.verdict
     }
 
     /// How many bad outcomes in a row there were since the last good one, while not yet down.
-    pub(crate) fn streak(&self) -> u32 {
+    pub fn streak(&self) -> u32 {
         self.streak
     }
 
     /// Records one outcome; returns the new verdict only when it changes.
-    pub(crate) fn observe(&mut self, outcome: Outcome, at: Thresholds) -> Option<Verdict> {
+    pub fn observe(&mut self, outcome: Outcome, at: Thresholds) -> Option<Verdict> {
         let (next, needed) = match (self.verdict, outcome) {
             (Verdict::Down, Outcome::Good) => (Verdict::Up, at.rise),
             (_, Outcome::Good) => (Verdict::Up, 1),
