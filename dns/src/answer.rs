@@ -1,10 +1,13 @@
 //! From the octets of a query to the octets of its answer. The same function serves UDP and TCP; it owns nothing, reads
-//! no clock and no socket, and any octets are an acceptable query.
+//! no socket and no clock (but to explain itself), and any octets are an acceptable query.
 
 use crate::cookie::Standing;
 use crate::extras::{Extras, Outcome};
 use crate::limiter::Decision;
-use crate::resolve::{Part, Reply, Scratch, resolve};
+use crate::resolve::{Asker, Part, Reply, Scratch, resolve};
+use crate::roster::now_unix_ms;
+use crate::steering::Client;
+use crate::steering::why::why;
 use crate::wire::query::Header;
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
 use crate::zone::{Draw, Order, Rrset, Zones};
@@ -84,18 +87,29 @@ pub fn answer(
         Err(Rejected::Answer(header, rcode)) => return header_only(header, rcode, out),
     };
     let scratch = Scratch::default();
-    let Outcome { octets: options, standing } = extra_options(&query, terms);
+    let Outcome { octets: mut options, standing } = extra_options(&query, terms, 0);
     let required = terms.transport == Transport::Udp && terms.extras.is_some_and(|it| it.cookies_required);
+    let explained = why(zones, &query.question, terms.client, now_unix_ms, draw);
+    let subnet = query.edns.and_then(|edns| edns.options.subnet).and_then(|subnet| subnet.network());
     let reply = match query.edns {
         // RFC 6891 section 6.1.3: the version we do speak is in our OPT record.
         Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
         // RFC 7873 section 5.2.3: the right cookie goes along.
         Some(_) if required && standing == Some(Standing::New) => Reply::empty(Rcode::BadCookie),
-        _ => match terms.extras.and_then(|extras| extras.identity.chaos(&query.question)) {
-            Some(text) => return chaos(&query, text, &options, terms, out),
-            None => resolve(zones, &query.question, &scratch),
+        _ => match (terms.extras.and_then(|extras| extras.identity.chaos(&query.question)), &explained) {
+            (Some(text), _) => return chaos(&query, text, &options, terms, out),
+            (None, Some(rrset)) => Reply::of(&query.question.name, rrset),
+            (None, None) => {
+                // RFC 7871 section 7.2.1: where the client of a resolver is, if the resolver says so.
+                let client =
+                    subnet.or(terms.client).map(|address| Client { address: address.to_canonical() });
+                resolve(zones, &query.question, &scratch, &mut Asker { client, draw })
+            }
         },
     };
+    if subnet.is_some() && reply.scope > 0 {
+        options = extra_options(&query, terms, reply.scope).octets;
+    }
     match limit(&reply, standing, terms) {
         Decision::Send => write_message(&query, Some(&reply), &options, terms, draw, out),
         Decision::Slip => write_message(&query, None, &options, terms, draw, out),
@@ -104,11 +118,11 @@ pub fn answer(
 }
 
 /// The options that the answer has.
-fn extra_options(query: &Query, terms: Terms<'_>) -> Outcome {
+fn extra_options(query: &Query, terms: Terms<'_>, scope_bits: u8) -> Outcome {
     match (terms.extras, query.edns) {
         (Some(extras), Some(edns)) if edns.version == 0 => {
             let now_s = (terms.now_ms / 1_000) as u32;
-            extras.answer(&edns.options, (terms.client, terms.transport), 0, now_s)
+            extras.answer(&edns.options, (terms.client, terms.transport), scope_bits, now_s)
         }
         _ => Outcome::default(),
     }
@@ -253,6 +267,9 @@ fn sections(writer: &mut Writer<'_>, reply: &Reply<'_>, draw: &mut impl Draw) ->
 }
 
 fn ordered_set(writer: &mut Writer<'_>, part: &Part<'_>, draw: &mut impl Draw) -> Result<u16, Full> {
+    if let Some(selected) = &part.selected {
+        return records(writer, part, selected.iter().copied());
+    }
     let Rrset { order, .. } = part.rrset;
     // An answer that will be cut must not take a turn, or the records whose turn falls on it would never come first.
     if matches!(order, Order::Cyclic(_)) && !fits(writer, part) {
@@ -282,10 +299,21 @@ fn fits(writer: &Writer<'_>, part: &Part<'_>) -> bool {
 /// Every record of the set, from the one at `first` on and around.
 fn set(writer: &mut Writer<'_>, part: &Part<'_>, first: usize) -> Result<u16, Full> {
     let count = part.rrset.records.len();
-    for at in (first..count).chain(0..first) {
+    records(writer, part, (first..count).chain(0..first))
+}
+
+/// The records at these places of the set.
+fn records(
+    writer: &mut Writer<'_>,
+    part: &Part<'_>,
+    places: impl Iterator<Item = usize>,
+) -> Result<u16, Full> {
+    let mut count = 0;
+    for at in places {
         record(writer, part, at)?;
+        count += 1;
     }
-    Ok(u16::try_from(count).unwrap_or(u16::MAX))
+    Ok(count)
 }
 
 fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Full> {

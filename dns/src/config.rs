@@ -1,6 +1,8 @@
 //! The configuration: what files and variables may say, and what the program works with.
 
 mod extras;
+mod health;
+mod steering;
 
 pub use extras::{ExtrasPlan, RawCookies, RawIdentity, RawRateLimit};
 
@@ -15,7 +17,10 @@ use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
+
+pub use steering::{Members, PoolSettings, Settings as Choosing, Steering};
 
 /// What the program works with.
 #[derive(Debug, Clone)]
@@ -27,6 +32,7 @@ pub struct Config {
     pub udp_receive_buffer_bytes: usize,
     pub tcp: TcpLimits,
     pub extras: ExtrasPlan,
+    pub steering: Arc<Steering>,
 }
 
 /// Where zones come from and how they are served.
@@ -65,6 +71,10 @@ pub struct Raw {
     pub identity: RawIdentity,
     pub cookies: RawCookies,
     pub rate_limit: RawRateLimit,
+    health: health::Raw,
+    steering: steering::Raw,
+    pools: BTreeMap<String, steering::RawPool>,
+    choices: BTreeMap<String, steering::RawChoice>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -203,6 +213,7 @@ impl Settings for Config {
             )?,
             tcp: tcp(&raw.tcp)?,
             extras: extras::plan(raw.identity, &raw.cookies, &raw.rate_limit)?,
+            steering: Arc::new(steering::parse(&raw.health, raw.steering, &raw.pools, &raw.choices)?),
         })
     }
 }

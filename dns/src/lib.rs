@@ -4,7 +4,8 @@
 //! what is common over UDP from octets laid out at load, [`answer`] turns any octets into octets, [`resolve`] picks the
 //! sets, [`zone`] finds them, [`wire`] reads and writes. Zones come in from the side:
 //! [`directory`] reads master files with [`master`], and [`reload`] publishes a new snapshot that workers take up with
-//! their next packet. Everything from [`answer`] down is pure but for the cursors of cyclic sets.
+//! their next packet. Names may be steered by health, weights and networks: [`roster`] owns what is known of that, [`probe`]
+//! looks, [`steering`] decides, [`admin`] explains and takes orders. Everything from [`answer`] down is pure but for the cursors of cyclic sets.
 
 pub mod batch;
 pub mod bind;
@@ -14,6 +15,10 @@ pub mod server;
 pub mod tcp;
 pub mod udp;
 
+pub mod admin;
+pub mod probe;
+pub mod roster;
+
 pub mod answer;
 pub mod cookie;
 pub mod extras;
@@ -21,6 +26,7 @@ pub mod fast;
 pub mod limiter;
 pub mod replay;
 pub mod resolve;
+pub mod steering;
 pub mod wire;
 pub mod zone;
 

@@ -1,6 +1,9 @@
 //! What is counted. Counters that a query touches are found by index, not by label, so that counting is one addition.
 
 use crate::answer::{Transport, Verdict};
+use crate::steering::Steering;
+use crate::steering::derive::Offers;
+use crate::steering::plan::Target;
 use crate::wire::{Ignored, Rcode};
 use crate::zone::Zones;
 use prometheus_client::metrics::counter::Counter;
@@ -25,6 +28,10 @@ pub struct Metrics {
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
     zone_serial: Family<Labels, Gauge>,
+    targets_up: Family<Labels, Gauge>,
+    looks: Family<Labels, Counter>,
+    names_failed: Family<Labels, Gauge>,
+    names_addresses: Family<Labels, Gauge>,
 }
 
 /// Who answered a UDP query.
@@ -130,6 +137,10 @@ impl Metrics {
             reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
             reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
             zone_serial: Family::default(),
+            targets_up: Family::default(),
+            looks: Family::default(),
+            names_failed: Family::default(),
+            names_addresses: Family::default(),
         };
         let registry = registry.sub_registry_with_prefix("dns");
         registry.register("answers", "Queries answered, by transport and response code", answers);
@@ -145,6 +156,13 @@ impl Metrics {
         registry.register("tcp_connections", "TCP connections open now", metrics.tcp_connections.clone());
         registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
         registry.register("zone_serial", "SOA serial in force, by zone", metrics.zone_serial.clone());
+        let up = "Whether a target may be answered with (what nobody has looked at yet may), by check";
+        registry.register("target_up", up, metrics.targets_up.clone());
+        registry.register("target_looks", "Looks at targets, by check and outcome", metrics.looks.clone());
+        let failed = "Whether too little of what a name is steered by is healthy, by name and type";
+        registry.register("name_failed", failed, metrics.names_failed.clone());
+        let addresses = "Addresses that a steered name may be answered with, by name and type";
+        registry.register("name_addresses", addresses, metrics.names_addresses.clone());
         metrics
     }
 
@@ -180,6 +198,31 @@ impl Metrics {
 
     pub fn closed(&self, reason: Closed) {
         self.closed[reason as usize].inc();
+    }
+
+    /// Counts one look at a target.
+    pub fn looked(&self, target: &Target, is_good: bool) {
+        let outcome = if is_good { "good" } else { "bad" };
+        let labels = vec![("target", target.to_string()), ("outcome", outcome.to_string())];
+        self.looks.get_or_create(&labels).inc();
+    }
+
+    /// Tells how targets and steered names stand; those that are gone go.
+    pub fn offers(&self, steering: &Steering, offers: &Offers) {
+        self.targets_up.clear();
+        for (id, target) in steering.plan.targets.iter().enumerate() {
+            let labels = vec![("target", target.to_string())];
+            self.targets_up.get_or_create(&labels).set(steering.view.is_usable(&steering.plan, id).into());
+        }
+        self.names_failed.clear();
+        self.names_addresses.clear();
+        for ((index, family), offer) in offers {
+            let name = steering.plan.names[*index].name.to_string();
+            let labels = vec![("name", name), ("type", family.record_type().to_string())];
+            self.names_failed.get_or_create(&labels).set(offer.failed.into());
+            let count = i64::try_from(offer.addresses.len()).unwrap_or(i64::MAX);
+            self.names_addresses.get_or_create(&labels).set(count);
+        }
     }
 
     /// Tells the serials of a new snapshot; those of withdrawn zones go.

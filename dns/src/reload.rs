@@ -4,8 +4,10 @@
 use crate::config::{Config, ZoneFiles};
 use crate::directory::{self, Loaded, ZoneFile, ZoneFileError};
 use crate::metrics::Metrics;
+use crate::roster::{Roster, now_unix_ms};
+use crate::steering;
 use crate::watch::Watch;
-use crate::zone::{Zone, Zones};
+use crate::zone::{Orders, Zone, Zones};
 use arc_swap::ArcSwap;
 use service_kit::{Dependency, Reloads};
 use std::fmt;
@@ -16,7 +18,12 @@ use tracing::{error, info, warn};
 /// The zones in force, and how they are replaced.
 #[derive(Debug)]
 pub struct Publisher {
+    /// As they are served.
     zones: Arc<ArcSwap<Zones>>,
+    /// As they were loaded, with nothing steered in them.
+    base: Zones,
+    orders: Orders,
+    roster: Roster,
     metrics: Metrics,
     /// Lost while there is no zone at all: a server that refuses everything should not be asked.
     readiness: Dependency,
@@ -39,16 +46,19 @@ impl Publisher {
     /// Loads the zones to start with. Every file must be right: what to serve in place of a broken one is not known yet.
     pub async fn start(
         files: &ZoneFiles,
+        roster: Roster,
         metrics: Metrics,
         readiness: Dependency,
     ) -> Result<Publisher, BrokenZones> {
+        let (zones, base, orders) = (Arc::default(), Zones::default(), files.orders.clone());
         let watch = Watch::new(files);
-        let mut publisher = Publisher { zones: Arc::default(), metrics, readiness, watch };
+        let mut publisher = Publisher { zones, base, orders, roster, metrics, readiness, watch };
         let read = read(files).await.map_err(|reason| BrokenZones(vec![reason]))?;
         let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.to_string()));
         let broken: Vec<String> = errors.collect();
         if broken.is_empty() {
-            publisher.watch.includes(publisher.publish(read));
+            let included = publisher.publish(read);
+            publisher.watch.includes(included);
             Ok(publisher)
         } else {
             Err(BrokenZones(broken))
@@ -60,17 +70,34 @@ impl Publisher {
         self.zones.clone()
     }
 
-    /// Reloads at every SIGHUP, and when a file was changed if that is wanted. Listeners and limits stay as they are until a
-    /// restart.
+    /// Reloads at every SIGHUP, and when a file was changed if that is wanted; derives the zones anew whenever the roster
+    /// says so. Listeners and limits stay as they are until a restart.
     pub async fn run(mut self, mut files: ZoneFiles, mut reloads: Reloads<Config>) {
         loop {
-            tokio::select! {
-                config = reloads.next() => files = config.zones,
-                () = self.watch.changed() => info!("zone files were changed"),
-            }
+            let steering = tokio::select! {
+                config = reloads.next() => {
+                    files = config.zones;
+                    Some(config.steering)
+                }
+                () = self.watch.changed() => {
+                    info!("zone files were changed");
+                    None
+                }
+                () = self.roster.changed() => {
+                    self.derive();
+                    continue;
+                }
+            };
             self.watch.reading(&files);
             match read(&files).await {
-                Ok(files) => self.watch.includes(self.publish(files)),
+                Ok(read) => {
+                    self.orders.clone_from(&files.orders);
+                    if let Some(steering) = steering {
+                        self.roster.configure(steering);
+                    }
+                    let included = self.publish(read);
+                    self.watch.includes(included);
+                }
                 Err(reason) => {
                     error!(%reason, "reload failed: all zones stay as they are");
                     self.metrics.reloads_failed.inc();
@@ -79,10 +106,27 @@ impl Publisher {
         }
     }
 
+    /// Puts in force what the roster says of the zones that are loaded.
+    fn derive(&mut self) {
+        let mut steering = self.roster.steering();
+        let offers = steering::derive::offers(&self.base, &steering);
+        self.metrics.offers(&steering, &offers);
+        self.roster.history.record(offers, now_unix_ms());
+        steering.history.clone_from(&self.roster.history);
+        let zones = steering::derive::derive(&self.base, &Arc::new(steering), &self.orders);
+        let before = self.zones.load();
+        for zone in zones.iter() {
+            if let Some(before) = before.get(zone.origin()) {
+                zone.continue_replaced_from(before);
+            }
+        }
+        self.zones.store(Arc::new(zones));
+    }
+
     /// Puts a new snapshot in force; gives the files that zones include.
-    fn publish(&self, files: Vec<ZoneFile>) -> Vec<PathBuf> {
+    fn publish(&mut self, files: Vec<ZoneFile>) -> Vec<PathBuf> {
         let mut all_included = Vec::new();
-        let before = self.zones.load_full();
+        let before = std::mem::take(&mut self.base);
         let mut next = Vec::with_capacity(files.len());
         let mut failed = false;
         for ZoneFile { origin, outcome } in files {
@@ -113,7 +157,7 @@ impl Publisher {
         all_included
     }
 
-    fn put(&self, next: Zones, before: &Zones) {
+    fn put(&mut self, next: Zones, before: &Zones) {
         for gone in before.iter().filter(|zone| next.get(zone.origin()).is_none()) {
             info!(zone = %gone.origin(), "zone withdrawn: its file is gone");
         }
@@ -122,7 +166,9 @@ impl Publisher {
             0 => self.readiness.lost("no zone is loaded"),
             _ => self.readiness.reached(),
         }
-        self.zones.store(Arc::new(next));
+        self.base = next;
+        self.roster.follow(&self.base);
+        self.derive();
     }
 }
 

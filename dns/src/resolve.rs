@@ -1,9 +1,10 @@
 //! Turns a question into the sections of its answer: which sets, under which owners, with what authority. Sets are
 //! borrowed from the zones; nothing is copied and nothing is written yet.
 
+use crate::steering::{Client, Selected, Selector};
 use crate::wire::{Class, Name, Question, Rcode, RecordType};
 use crate::zone::check::CNAME_HOPS_MAX;
-use crate::zone::{Found, Rdata, Rrset, Zone, Zones, build::Node};
+use crate::zone::{Draw, Found, Order, Rdata, Rrset, Zone, Zones, build::Node};
 use std::cell::OnceCell;
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct Reply<'a> {
     pub answers: Vec<Part<'a>>,
     pub authority: Vec<Part<'a>>,
     pub additional: Vec<Extra<'a>>,
+    /// How many bits of the client's address the answer rests on (RFC 7871 section 7.2.1).
+    pub scope: u8,
 }
 
 /// One set in a section.
@@ -24,6 +27,22 @@ pub struct Part<'a> {
     pub owner: &'a Name,
     pub rrset: &'a Rrset,
     pub ttl: u32,
+    /// The records that were chosen, where not all of the set are given.
+    pub selected: Option<Vec<usize>>,
+}
+
+impl<'a> Part<'a> {
+    /// A whole set.
+    fn whole(owner: &'a Name, rrset: &'a Rrset) -> Part<'a> {
+        Part { owner, rrset, ttl: rrset.ttl, selected: None }
+    }
+}
+
+/// Who asks, and chance: what sets that are chosen from for each question depend on.
+#[derive(Debug)]
+pub struct Asker<'r, D> {
+    pub client: Option<Client>,
+    pub draw: &'r mut D,
 }
 
 /// One set in the additional section.
@@ -35,6 +54,12 @@ pub struct Extra<'a> {
 }
 
 impl<'a> Reply<'a> {
+    /// One set, as it is.
+    pub fn of(owner: &'a Name, rrset: &'a Rrset) -> Reply<'a> {
+        let answers = vec![Part::whole(owner, rrset)];
+        Reply { authoritative: true, answers, ..Reply::empty(Rcode::NoError) }
+    }
+
     /// A code and nothing else.
     pub fn empty(rcode: Rcode) -> Reply<'a> {
         Reply {
@@ -43,6 +68,7 @@ impl<'a> Reply<'a> {
             answers: Vec::new(),
             authority: Vec::new(),
             additional: Vec::new(),
+            scope: 0,
         }
     }
 }
@@ -66,7 +92,12 @@ impl Scratch {
 }
 
 /// Answers a question from the zones.
-pub fn resolve<'a>(zones: &'a Zones, question: &'a Question, scratch: &'a Scratch) -> Reply<'a> {
+pub fn resolve<'a, D: Draw>(
+    zones: &'a Zones,
+    question: &'a Question,
+    scratch: &'a Scratch,
+    asker: &mut Asker<'_, D>,
+) -> Reply<'a> {
     let record_type = question.record_type;
     match record_type {
         // They name parts of a message, not records one could ask for.
@@ -82,13 +113,13 @@ pub fn resolve<'a>(zones: &'a Zones, question: &'a Question, scratch: &'a Scratc
     for hop in 0..=CNAME_HOPS_MAX {
         let next = match zone.find(name, record_type) {
             Found::Alias(rrset) => {
-                reply.answers.push(Part { owner: name, rrset, ttl: rrset.ttl });
+                reply.answers.push(Part::whole(name, rrset));
                 let Some(Rdata::Name(target)) = rrset.records.first() else { return reply };
                 Some(target)
             }
             Found::Redirect(at, rrset) => redirect(&mut reply, (name, hop), at, rrset, scratch),
             found => {
-                finish(&mut reply, zone, name, record_type, &found);
+                finish(&mut reply, zone, (name, record_type), &found, asker);
                 return reply;
             }
         };
@@ -118,7 +149,7 @@ fn redirect<'a>(
 ) -> Option<&'a Name> {
     // A chain may come through here twice.
     if !reply.answers.iter().any(|part| std::ptr::eq(part.rrset, rrset)) {
-        reply.answers.push(Part { owner: &at.name, rrset, ttl: rrset.ttl });
+        reply.answers.push(Part::whole(&at.name, rrset));
     }
     let Some(Rdata::Around { name: to, .. }) = rrset.records.first() else { return None };
     let Ok(target) = name.redirected(&at.name, to) else {
@@ -126,22 +157,25 @@ fn redirect<'a>(
         return None;
     };
     let (cname, target) = scratch.cname(hop, rrset.ttl, target)?;
-    reply.answers.push(Part { owner: name, rrset: cname, ttl: cname.ttl });
+    reply.answers.push(Part::whole(name, cname));
     Some(target)
 }
 
 /// The end of the chain. AA speaks of the first owner (RFC 1035 section 4.1.1), so it stays when an alias led here.
-fn finish<'a>(
+fn finish<'a, D: Draw>(
     reply: &mut Reply<'a>,
     zone: &'a Zone,
-    name: &'a Name,
-    record_type: RecordType,
+    (name, record_type): (&'a Name, RecordType),
     found: &Found<'a>,
+    asker: &mut Asker<'_, D>,
 ) {
     match *found {
         Found::Set(rrset) => {
             reply.authoritative = true;
-            reply.answers.push(Part { owner: name, rrset, ttl: rrset.ttl });
+            if let Order::Selected(selector) = &rrset.order {
+                return select(reply, zone, (name, rrset), selector, asker);
+            }
+            reply.answers.push(Part::whole(name, rrset));
             // RFC 8482: an answer to ANY is as small as it can be.
             if record_type != RecordType::ANY {
                 hosts(reply, zone, rrset);
@@ -154,17 +188,40 @@ fn finish<'a>(
     }
 }
 
+/// A set that is chosen from for this question alone.
+fn select<'a, D: Draw>(
+    reply: &mut Reply<'a>,
+    zone: &'a Zone,
+    (owner, rrset): (&'a Name, &'a Rrset),
+    selector: &Selector,
+    asker: &mut Asker<'_, D>,
+) {
+    match selector.select(rrset, asker.client, asker.draw) {
+        Selected::ServFail => *reply = Reply::empty(Rcode::ServFail),
+        Selected::Records { at, .. } if at.is_empty() => negative(reply, zone, Rcode::NoError),
+        Selected::Records { at, ttl, scope } => {
+            reply.scope = reply.scope.max(scope);
+            reply.answers.push(Part { owner, rrset, ttl, selected: Some(at) });
+        }
+    }
+}
+
 /// RFC 2308 section 3: the SOA goes along, with the time the negative answer may be kept as its TTL.
 fn negative<'a>(reply: &mut Reply<'a>, zone: &'a Zone, rcode: Rcode) {
     let (rrset, soa) = zone.soa();
     reply.authoritative = true;
     reply.rcode = rcode;
-    reply.authority.push(Part { owner: zone.origin(), rrset, ttl: rrset.ttl.min(soa.minimum) });
+    reply.authority.push(Part {
+        owner: zone.origin(),
+        rrset,
+        ttl: rrset.ttl.min(soa.minimum),
+        selected: None,
+    });
 }
 
 fn referral<'a>(reply: &mut Reply<'a>, zone: &'a Zone, cut: &'a Node) {
     let Some(servers) = cut.rrset(RecordType::NS) else { return };
-    reply.authority.push(Part { owner: &cut.name, rrset: servers, ttl: servers.ttl });
+    reply.authority.push(Part::whole(&cut.name, servers));
     for target in targets(servers) {
         let required = target.is_within(&cut.name);
         addresses(reply, zone, target, required);
@@ -192,8 +249,9 @@ fn addresses<'a>(reply: &mut Reply<'a>, zone: &'a Zone, host: &'a Name, required
     for rrset in [RecordType::A, RecordType::AAAA].into_iter().filter_map(|wanted| node.rrset(wanted)) {
         // Several MX may name one host.
         let there = reply.additional.iter().any(|extra| std::ptr::eq(extra.part.rrset, rrset));
-        if !there {
-            let part = Part { owner: host, rrset, ttl: rrset.ttl };
+        // What depends on who asks is left to a question of its own.
+        if !there && !matches!(rrset.order, Order::Selected(_)) {
+            let part = Part::whole(host, rrset);
             reply.additional.push(Extra { part, required });
         }
     }

@@ -1,10 +1,12 @@
 //! Puts the program together: loads the zones, binds, spawns, and lets the kit run it.
 
+use crate::admin;
 use crate::bind;
 use crate::clients::Clients;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::reload::Publisher;
+use crate::roster::Roster;
 use crate::tcp::{self, Listeners};
 use crate::udp::{self, Service};
 use service_kit::{Context, Error};
@@ -17,7 +19,9 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     cx.metrics.register(|registry| metrics = Some(Metrics::new(registry)));
     let metrics = metrics.expect("register calls its argument");
     let readiness = cx.readiness.dependency("zones");
-    let publisher = Publisher::start(&config.zones, metrics.clone(), readiness).await?;
+    let (roster, requests) = Roster::start(config.steering, metrics.clone(), cx.tasks.clone())?;
+    let publisher = Publisher::start(&config.zones, roster, metrics.clone(), readiness).await?;
+    cx.admin_routes(admin::routes(publisher.zones(), requests));
     let service = Service {
         zones: publisher.zones(),
         metrics,

@@ -181,7 +181,7 @@ impl Native {
             self.spawn(databases)?;
             return self.spawn(first);
         }
-        first.push(programs::dns(home, self.network, &self.record().published)?);
+        first.push(programs::dns(home, self.network, &topology, &self.record().published)?);
         for n in 1..=topology.lbs {
             first.push(programs::lb(home, self.network, &topology, n)?);
         }
@@ -329,7 +329,13 @@ impl Native {
     }
 
     async fn restart_tiers(&self, topology: Topology) -> Result<()> {
-        let front = |it: &Process| matches!(Tier::of(&it.spec.name), Tier::App | Tier::Lb);
+        let dns = programs::dns(&self.home, self.network, &topology, &self.record().published)?;
+        let dns_stays = self.process("dns")?.spec.environment == dns.environment;
+        let front = |it: &Process| match Tier::of(&it.spec.name) {
+            Tier::App | Tier::Lb => true,
+            Tier::Dns => !dns_stays,
+            _ => false,
+        };
         let old: Vec<Process> = self.record().processes.iter().filter(|it| front(it)).cloned().collect();
         for process in &old {
             let _ = process.signal(Signal::SIGKILL);
@@ -343,7 +349,11 @@ impl Native {
             record.topology = topology;
         }
         self.write_zone()?;
-        self.process("dns")?.signal(Signal::SIGHUP)?;
+        if dns_stays {
+            self.process("dns")?.signal(Signal::SIGHUP)?;
+        } else {
+            self.spawn(vec![dns])?;
+        }
         let lbs = (1..=topology.lbs).map(|n| programs::lb(&self.home, self.network, &topology, n));
         self.spawn(lbs.collect::<Result<_>>()?)?;
         self.spawn(self.app_specs(1..=topology.apps)?)?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
+use crate::dns_client::DnsClient;
 use crate::docker::Docker;
 use crate::eventually::{attempt, eventually};
 use crate::http_client::HttpClient;
@@ -176,10 +177,23 @@ impl Stack {
                         bail!("{} is not ready: {report}", instance.name);
                     }
                 }
+                if instance.tier == Tier::Dns {
+                    self.balancers_are_in_the_answer().await?;
+                }
             }
             self.replicas_stream().await
         })
         .await
+    }
+
+    /// The name server takes a balancer that does not serve out of its answers, and a new one in once it does.
+    async fn balancers_are_in_the_answer(&self) -> Result<()> {
+        let Endpoints { dns, lbs, .. } = self.endpoints();
+        let found = DnsClient::new(dns).addresses(SITE).await?;
+        if found.addresses.len() != lbs.len() {
+            bail!("{SITE} is {:?}, and not all of {lbs:?}", found.addresses);
+        }
+        Ok(())
     }
 
     async fn readiness(&self, admin: SocketAddr) -> Result<Value> {

@@ -1,6 +1,7 @@
 //! EDNS options (RFC 6891 section 6.1.2): what a client may ask for beside its question, read, and the answers written.
 
 use crate::cookie::{CLIENT_BYTES, SERVER_BYTES};
+use std::net::IpAddr;
 
 const NSID: u16 = 3;
 const CLIENT_SUBNET: u16 = 8;
@@ -43,6 +44,20 @@ pub struct Subnet {
     pub source_bits: u8,
     /// The first `source_bits` bits; the others are zero.
     pub address: [u8; 16],
+}
+
+impl Subnet {
+    /// The first address of the network; `None` when the resolver tells nothing of its client, or of a family that we do
+    /// not know.
+    pub fn network(&self) -> Option<IpAddr> {
+        let v4: [u8; 4] = self.address[..4].try_into().expect("16 octets have 4");
+        match (self.source_bits, self.family) {
+            (0, _) => None,
+            (_, 1) => Some(IpAddr::from(v4)),
+            (_, 2) => Some(IpAddr::from(self.address)),
+            _ => None,
+        }
+    }
 }
 
 impl Options {

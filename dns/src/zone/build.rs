@@ -42,8 +42,11 @@ impl fmt::Display for Line {
 #[derive(Debug)]
 pub struct Zone {
     pub(super) origin: Name,
-    /// The apex first; names without records (RFC 4592 section 2.2.2) are nodes like all others.
-    pub(super) nodes: Vec<Node>,
+    /// The apex first; names without records (RFC 4592 section 2.2.2) are nodes like all others. Shared with the snapshots
+    /// that differ in a few sets only.
+    pub(super) nodes: Arc<Vec<Node>>,
+    /// What such a snapshot has in place of some nodes.
+    pub(super) replaced: HashMap<NodeId, Node>,
     pub(super) index: Arc<Index>,
 }
 
@@ -52,13 +55,13 @@ pub(super) type NodeId = usize;
 pub(super) const APEX: NodeId = 0;
 
 /// A name of the zone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Node {
     pub name: Name,
     /// Sorted by type.
     pub rrsets: Vec<Rrset>,
     /// By lower-case label.
-    pub(super) children: HashMap<Box<[u8]>, NodeId>,
+    pub(super) children: Arc<HashMap<Box<[u8]>, NodeId>>,
     /// The line of the first record here; for the checks' messages.
     pub(super) line: Line,
     /// What depends on more than the question stands here, so only the slow path answers.
@@ -72,7 +75,7 @@ impl Node {
         Node {
             name,
             rrsets: Vec::new(),
-            children: HashMap::new(),
+            children: Arc::default(),
             line: Line::default(),
             slow_only: false,
             plain: true,
@@ -113,17 +116,19 @@ impl Zone {
         orders: &Orders,
     ) -> Result<(Zone, Vec<Fault>), Fault> {
         let mut warnings = Vec::new();
-        let mut zone = Zone { nodes: vec![Node::new(origin.clone())], origin, index: Arc::default() };
+        let mut nodes = Nodes { nodes: vec![Node::new(origin.clone())], origin };
         for record in records {
-            check::record(&zone.origin, &record)?;
-            let node = zone.node_for(&record.owner);
-            zone.nodes[node].add(record, &mut warnings)?;
+            check::record(&nodes.origin, &record)?;
+            let node = nodes.node_for(&record.owner);
+            nodes.nodes[node].add(record, &mut warnings)?;
         }
-        for node in &mut zone.nodes {
+        for node in &mut nodes.nodes {
             node.finish(orders, &mut warnings)?;
         }
-        zone.mark_below_cuts();
-        zone.index = Arc::new(Index::of(&zone.nodes));
+        nodes.mark_below_cuts();
+        let Nodes { origin, nodes } = nodes;
+        let index = Arc::new(Index::of(&nodes));
+        let zone = Zone { origin, nodes: Arc::new(nodes), replaced: HashMap::new(), index };
         check::zone(&zone, &mut warnings)?;
         let has = |owner: &Name, record_type| {
             zone.at(&owner.key()).is_some_and(|node| node.rrset(record_type).is_some())
@@ -132,27 +137,26 @@ impl Zone {
         Ok((zone, warnings))
     }
 
-    /// Tells the names at and below delegations and DNAME records (RFC 6672) apart from those whose records are their
-    /// answers.
-    fn mark_below_cuts(&mut self) {
-        let mut open = vec![(APEX, true)];
-        while let Some((at, above)) = open.pop() {
-            let node = &mut self.nodes[at];
-            let cut = (at != APEX && node.rrset(RecordType::NS).is_some())
-                || node.rrset(RecordType::DNAME).is_some();
-            node.plain = above && !cut;
-            let plain = node.plain;
-            open.extend(node.children.values().map(|child| (*child, plain)));
-        }
-    }
-
     pub fn origin(&self) -> &Name {
         &self.origin
     }
 
     /// The apex, where SOA and NS stand.
     pub fn apex(&self) -> &Node {
-        &self.nodes[APEX]
+        self.node_at(APEX)
+    }
+
+    /// The node in force at a place.
+    pub(super) fn node_at(&self, id: NodeId) -> &Node {
+        match self.replaced.is_empty() {
+            true => &self.nodes[id],
+            false => self.replaced.get(&id).unwrap_or(&self.nodes[id]),
+        }
+    }
+
+    /// Every node in force.
+    pub(super) fn all_nodes(&self) -> impl Iterator<Item = &Node> {
+        (0..self.nodes.len()).map(|id| self.node_at(id))
     }
 
     /// The set with the start of authority, and its contents.
@@ -164,30 +168,35 @@ impl Zone {
         }
     }
 
-    /// Says that a name's answers depend on more than the question: then the fast path leaves them alone. Says whether
-    /// there is such a name.
-    pub fn slow_only(&mut self, name: &Name) -> bool {
-        let at = self.index.find(&self.nodes, &name.key());
-        at.map(|at| self.nodes[at].slow_only = true).is_some()
-    }
-
     /// How many records there are.
     pub fn record_count(&self) -> usize {
-        self.nodes.iter().flat_map(|node| &node.rrsets).map(|rrset| rrset.records.len()).sum()
+        self.all_nodes().flat_map(|node| &node.rrsets).map(|rrset| rrset.records.len()).sum()
     }
 
     /// Takes over the cyclic order from the version of this zone that was served before.
     pub fn continue_from(&self, older: &Zone) {
-        for node in &self.nodes {
-            for rrset in &node.rrsets {
-                if let Order::Cyclic(cursor) = &rrset.order
-                    && let Some(before) =
-                        older.at(&node.name.key()).and_then(|node| node.rrset(rrset.record_type))
-                    && let Order::Cyclic(before) = &before.order
-                {
-                    cursor.continue_from(before);
-                }
-            }
+        self.all_nodes().for_each(|node| node.continue_from(older));
+    }
+}
+
+/// The nodes of a zone while it is built.
+struct Nodes {
+    origin: Name,
+    nodes: Vec<Node>,
+}
+
+impl Nodes {
+    /// Tells the names at and below delegations and DNAME records (RFC 6672) apart from those whose records are their
+    /// answers.
+    fn mark_below_cuts(&mut self) {
+        let mut open = vec![(APEX, true)];
+        while let Some((at, above)) = open.pop() {
+            let node = &mut self.nodes[at];
+            let cut = (at != APEX && node.rrset(RecordType::NS).is_some())
+                || node.rrset(RecordType::DNAME).is_some();
+            node.plain = above && !cut;
+            let plain = node.plain;
+            open.extend(node.children.values().map(|child| (*child, plain)));
         }
     }
 
@@ -203,7 +212,7 @@ impl Zone {
                 None => {
                     let child = self.nodes.len();
                     self.nodes.push(Node::new(name.suffix(depth)));
-                    self.nodes[at].children.insert(key, child);
+                    Arc::make_mut(&mut self.nodes[at].children).insert(key, child);
                     child
                 }
             };
@@ -223,6 +232,19 @@ impl Node {
             rrset.seal(&self.name);
         }
         Ok(())
+    }
+
+    /// Takes over the cyclic order of the same sets in an older version.
+    pub(super) fn continue_from(&self, older: &Zone) {
+        for rrset in &self.rrsets {
+            if let Order::Cyclic(cursor) = &rrset.order
+                && let Some(before) =
+                    older.at(&self.name.key()).and_then(|node| node.rrset(rrset.record_type))
+                && let Order::Cyclic(before) = &before.order
+            {
+                cursor.continue_from(before);
+            }
+        }
     }
 
     fn add(&mut self, record: Record, warnings: &mut Vec<Fault>) -> Result<(), Fault> {

@@ -105,7 +105,7 @@ pub(super) fn zone(zone: &Zone, warnings: &mut Vec<Fault>) -> Result<(), Fault> 
             ));
         }
     }
-    for node in &zone.nodes {
+    for node in zone.all_nodes() {
         sizes(node)?;
         name_servers(zone, node, warnings)?;
         targets(zone, node, warnings);

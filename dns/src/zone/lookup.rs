@@ -1,7 +1,7 @@
 //! Finds what a zone says about a name: the algorithm of RFC 1034 section 4.3.2 with the closest encloser of RFC 4592.
 //! The walk goes down from the apex, so a delegation is met before anything below it.
 
-use super::build::{APEX, Node, Zone};
+use super::build::{APEX, Node, NodeId, Zone};
 use super::rrset::Rrset;
 use crate::wire::{Name, RecordType};
 
@@ -39,7 +39,7 @@ impl Zone {
             Step::Redirect(node, rrset) => Found::Redirect(node, rrset),
             Step::Exact(node) => at_node(node, record_type),
             Step::Encloser(node) => match node.children.get(b"*".as_slice()) {
-                Some(&wildcard) => at_node(&self.nodes[wildcard], record_type),
+                Some(&wildcard) => at_node(self.node_at(wildcard), record_type),
                 None => Found::NoName,
             },
         }
@@ -47,25 +47,30 @@ impl Zone {
 
     /// The node of exactly this name, cuts and wildcards not regarded: how glue is found.
     pub fn node(&self, name: &Name) -> Option<&Node> {
+        self.node_id(name).map(|id| self.node_at(id))
+    }
+
+    /// The place of exactly this name.
+    pub(super) fn node_id(&self, name: &Name) -> Option<NodeId> {
         if !name.is_within(&self.origin) {
             return None;
         }
-        let mut node = &self.nodes[APEX];
+        let mut id = APEX;
         let mut key = LowerLabel::default();
         for label in self.labels_below(name).into_iter().rev() {
-            node = &self.nodes[*node.children.get(key.of(label))?];
+            id = *self.node_at(id).children.get(key.of(label))?;
         }
-        Some(node)
+        Some(id)
     }
 
     /// The node of a name given in lower-case wire form, found in one step.
     pub fn at(&self, key: &[u8]) -> Option<&Node> {
-        self.index.find(&self.nodes, key).map(|at| &self.nodes[at])
+        self.index.find(&self.nodes, key).map(|at| self.node_at(at))
     }
 
     /// The wildcard directly below an encloser.
     pub fn wildcard(&self, encloser: &Node) -> Option<&Node> {
-        encloser.children.get(b"*".as_slice()).map(|at| &self.nodes[*at])
+        encloser.children.get(b"*".as_slice()).map(|at| self.node_at(*at))
     }
 
     /// The name above `name` whose DNAME takes its place.
@@ -84,6 +89,11 @@ impl Zone {
         }
     }
 
+    /// Whether a name lies at or below a delegation.
+    pub fn is_below_cut(&self, name: &Name) -> bool {
+        self.cut_above(name).is_some()
+    }
+
     /// Whether an address is known for a host: its own, glue, or from a wildcard.
     pub(super) fn has_addresses(&self, name: &Name) -> bool {
         let types = [RecordType::A, RecordType::AAAA];
@@ -92,7 +102,7 @@ impl Zone {
     }
 
     fn walk(&self, name: &Name, record_type: RecordType) -> Step<'_> {
-        let mut node = &self.nodes[APEX];
+        let mut node = self.node_at(APEX);
         let mut key = LowerLabel::default();
         let labels = self.labels_below(name);
         for (depth, label) in labels.iter().enumerate().rev() {
@@ -100,7 +110,7 @@ impl Zone {
                 return Step::Redirect(node, rrset);
             }
             match node.children.get(key.of(label)) {
-                Some(&child) => node = &self.nodes[child],
+                Some(&child) => node = self.node_at(child),
                 None => return Step::Encloser(node),
             }
             // RFC 4035 section 3.1.4.1: DS stands on the parent's side of the cut.

@@ -8,6 +8,7 @@ pub mod lookup;
 pub mod order;
 pub mod orders;
 pub mod rdata;
+pub mod replace;
 pub mod rrset;
 pub mod zones;
 
@@ -17,5 +18,6 @@ pub use lookup::Found;
 pub use order::{Cursor, Draw, Order, OrderPolicy};
 pub use orders::{Orders, SetOrder};
 pub use rdata::{Rdata, Soa};
+pub use replace::SetChange;
 pub use rrset::Rrset;
 pub use zones::Zones;

@@ -1,7 +1,9 @@
 //! In which order the records of a set are given, and how many of them. Both are decided once, when a zone is loaded: a
 //! rule that is matched for each query costs more than the answer.
 
+use crate::steering::Selector;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What an operator may ask for.
@@ -24,6 +26,8 @@ pub enum Order {
     Random,
     /// A record comes first in proportion to its weight; those behind it by the weights that are left.
     Weighted(Weights),
+    /// Some of the records, chosen for each question before anything is ordered. Never sealed: the slow path answers.
+    Selected(Arc<Selector>),
 }
 
 /// Where an order takes its turns and its chance from. Any function that gives a uniform number below its argument is one
@@ -48,7 +52,7 @@ impl Order {
     /// Calls `take` with the runs of records that an answer gives, in their order: `count` of `len` records.
     pub fn runs(&self, len: usize, count: usize, draw: &mut impl Draw, mut take: impl FnMut(Range<usize>)) {
         match self {
-            Order::Fixed => take(0..count),
+            Order::Fixed | Order::Selected(_) => take(0..count),
             Order::Cyclic(cursor) => {
                 let first = draw.turn(cursor, len);
                 let before_the_end = count.min(len - first);

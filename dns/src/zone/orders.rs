@@ -73,6 +73,15 @@ impl Orders {
         Ok(())
     }
 
+    /// The same for a set that changes while its zone is served. Weights of records that are not in it now do not matter; a
+    /// set that nothing could be drawn from is given in turns.
+    pub fn order(&self, owner: &Name, rrset: &mut Rrset) {
+        if self.apply(owner, rrset, &mut Vec::new(), Line::default()).is_err() {
+            rrset.answers_max = 0;
+            rrset.order = Order::Cyclic(Box::default());
+        }
+    }
+
     /// Named sets of a zone that it does not have.
     pub(super) fn missing<'o>(
         &'o self,

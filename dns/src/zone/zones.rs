@@ -1,18 +1,21 @@
 //! All zones served at one moment. Workers load one snapshot for each packet and answer from it alone.
 
 use super::build::Zone;
+use crate::steering::Steering;
 use crate::wire::{Name, RecordType};
 use foldhash::fast::RandomState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An immutable set of zones.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Zones {
     // Asked with every query; which origins there are is the operator's choice, so the hash need not be a slow one.
     by_origin: HashMap<Box<[u8]>, Arc<Zone>, RandomState>,
     /// Labels of the deepest origin: longer suffixes of a name need no look-up.
     labels_max: usize,
+    /// What steered names of these zones are answered by.
+    steering: Arc<Steering>,
 }
 
 impl Zones {
@@ -20,7 +23,7 @@ impl Zones {
         let by_origin: HashMap<_, _, RandomState> =
             zones.into_iter().map(|zone| (zone.origin().key(), zone)).collect();
         let labels_max = by_origin.values().map(|zone| zone.origin().label_count()).max().unwrap_or(0);
-        Zones { by_origin, labels_max }
+        Zones { by_origin, labels_max, steering: Arc::default() }
     }
 
     /// The zone that answers for `name`: the one with the longest matching origin, except that DS at an origin is the
@@ -56,6 +59,23 @@ impl Zones {
 
     pub fn get(&self, origin: &Name) -> Option<&Arc<Zone>> {
         self.by_origin.get(&origin.key())
+    }
+
+    /// The same zones but for these, which are in force in place of those of their origins.
+    pub fn with(&self, zones: impl IntoIterator<Item = Arc<Zone>>) -> Zones {
+        let mut changed = self.clone();
+        changed.by_origin.extend(zones.into_iter().map(|zone| (zone.origin().key(), zone)));
+        changed
+    }
+
+    /// The same zones, with what their steered names are answered by.
+    pub fn steered_by(mut self, steering: Arc<Steering>) -> Zones {
+        self.steering = steering;
+        self
+    }
+
+    pub fn steering(&self) -> &Arc<Steering> {
+        &self.steering
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Zone>> {

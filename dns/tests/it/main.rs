@@ -21,5 +21,6 @@ mod rfc8906;
 mod rotation;
 mod running;
 mod serve;
+mod steering;
 mod support;
 mod zones;

@@ -76,12 +76,15 @@ fn config_file(program: &str) -> PathBuf {
     layout::repository().join("deploy/config").join(format!("{program}.toml"))
 }
 
-pub(super) fn dns(home: &Home, network: Network, published: &Published) -> Result<Spec> {
+pub(super) fn dns(home: &Home, network: Network, topology: &Topology, published: &Published) -> Result<Spec> {
     let mut listen = vec![network.dns().to_string()];
     listen.extend(published.dns.map(|address| address.to_string()));
     let settings = Settings::new("DNS")
         .set("SERVER__LISTEN", json(&listen))
-        .set("ZONES__DIRECTORY", home.zones().display());
+        .set("ZONES__DIRECTORY", home.zones().display())
+        .set("HEALTH__PORT", network.lb(1).port())
+        .set("STEERING__ORDERS_FILE", home.folder("dns-orders.json").display())
+        .overridden(home, network, topology, "dns", "dns");
     spec(home, "dns", "dns", network.admin(network.dns()), settings)
 }
 
