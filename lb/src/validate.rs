@@ -234,7 +234,7 @@ fn path(uri: &Uri, method: &Method) -> Result<PathAndQuery, Refusal> {
     }
     if !path.as_str().starts_with('/') {
         // `http://host?query` has an empty path.
-        return format!("/{path}").parse().map_err(|_| Refusal::Target);
+        return format!("/{}", path.as_str()).parse().map_err(|_| Refusal::Target);
     }
     Ok(path)
 }
@@ -368,6 +368,7 @@ mod tests {
         check("GET /a/b?c=d&e=%20", Ok("/a/b?c=d&e=%20"));
         check("GET http://a/x?y", Ok("/x?y"));
         check("GET http://a", Ok("/"));
+        check("GET http://a?q", Ok("/?q"));
         check("GET http://A:80/x", Ok("/x"));
         check("OPTIONS *", Ok("*"));
         check("PURGE /x", Ok("/x"));
