@@ -72,12 +72,12 @@ pub enum Verdict {
     Answered { rcode: Rcode, truncated: bool },
 }
 
-/// Answers one packet by appending a message to `out`. `draw` gives chance and turns to
-/// the sets whose order needs them.
-pub fn answer(
+/// Answers a query like [`answer`], and leaves `reserved` octets of what its client can take for a signature.
+pub fn answer_within(
     packet: &[u8],
     zones: &Zones,
     terms: Terms<'_>,
+    reserved: usize,
     draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
@@ -111,8 +111,8 @@ pub fn answer(
         options = extra_options(&query, terms, reply.scope).octets;
     }
     match limit(&reply, standing, terms) {
-        Decision::Send => write_message(&query, Some(&reply), &options, terms, draw, out),
-        Decision::Slip => write_message(&query, None, &options, terms, draw, out),
+        Decision::Send => write_message(&query, Some(&reply), &options, (terms, reserved), draw, out),
+        Decision::Slip => write_message(&query, None, &options, (terms, reserved), draw, out),
         Decision::Drop => Verdict::Limited,
     }
 }
@@ -158,8 +158,27 @@ fn chaos(query: &Query, text: &str, options: &[u8], terms: Terms<'_>, out: &mut 
     Verdict::Answered { rcode: Rcode::NoError, truncated: false }
 }
 
+/// Answers one packet by appending a message to `out`. `draw` gives chance and turns to
+/// the sets whose order needs them.
+pub fn answer(
+    packet: &[u8],
+    zones: &Zones,
+    terms: Terms<'_>,
+    draw: &mut impl Draw,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    answer_within(packet, zones, terms, 0, draw, out)
+}
+
+/// A code without records.
+pub(crate) fn refuse(query: &Query, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
+    let mut writer = Writer::new(out, usize::from(UDP_BYTES_MIN));
+    begin(&mut writer, query, rcode, false, false).expect("512 octets hold a header and any question");
+    Verdict::Answered { rcode, truncated: false }
+}
+
 /// An answer to a packet whose question we could not or would not read.
-fn header_only(header: Header, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
+pub(crate) fn header_only(header: Header, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
     out.extend_from_slice(&header_octets(header, rcode, false, false));
     Verdict::Answered { rcode, truncated: false }
 }
@@ -169,7 +188,7 @@ fn write_message(
     query: &Query,
     reply: Option<&Reply<'_>>,
     options: &[u8],
-    terms: Terms<'_>,
+    (terms, reserved): (Terms<'_>, usize),
     draw: &mut impl Draw,
     out: &mut Vec<u8>,
 ) -> Verdict {
@@ -181,8 +200,9 @@ fn write_message(
             usize::from(asked.clamp(UDP_BYTES_MIN, most))
         }
     };
-    let reserved = if query.edns.is_some() { OPT_BYTES + options.len() } else { 0 };
-    let mut writer = Writer::new(out, bytes_max - reserved);
+    let bytes_max = bytes_max - reserved;
+    let held_back = if query.edns.is_some() { OPT_BYTES + options.len() } else { 0 };
+    let mut writer = Writer::new(out, bytes_max - held_back);
     let mut rcode = reply.map_or(Rcode::NoError, |reply| reply.rcode);
     let aa = reply.is_some_and(|reply| reply.authoritative);
     begin(&mut writer, query, rcode, aa, false).expect("512 octets hold a header, any question and OPT");
@@ -213,7 +233,7 @@ fn write_message(
 }
 
 /// Header and question, the counts of the sections still zero.
-fn begin(
+pub(crate) fn begin(
     writer: &mut Writer<'_>,
     query: &Query,
     rcode: Rcode,
@@ -316,7 +336,7 @@ fn records(
     Ok(count)
 }
 
-fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Full> {
+pub(crate) fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Result<(), Full> {
     writer.put_name(part.owner)?;
     writer.put_u16(part.rrset.record_type.0)?;
     writer.put_u16(Class::IN.0)?;

@@ -3,8 +3,12 @@
 mod extras;
 mod health;
 mod steering;
+mod transfer;
 
 pub use extras::{ExtrasPlan, RawCookies, RawIdentity, RawRateLimit};
+pub use transfer::Transfers;
+
+use transfer::RawTransfer;
 
 use crate::answer::UDP_BYTES_MIN;
 use crate::wire::{Name, RecordType};
@@ -33,6 +37,7 @@ pub struct Config {
     pub tcp: TcpLimits,
     pub extras: ExtrasPlan,
     pub steering: Arc<Steering>,
+    pub transfers: Transfers,
 }
 
 /// Where zones come from and how they are served.
@@ -75,6 +80,7 @@ pub struct Raw {
     steering: steering::Raw,
     pools: BTreeMap<String, steering::RawPool>,
     choices: BTreeMap<String, steering::RawChoice>,
+    pub transfer: RawTransfer,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -214,6 +220,7 @@ impl Settings for Config {
             tcp: tcp(&raw.tcp)?,
             extras: extras::plan(raw.identity, &raw.cookies, &raw.rate_limit)?,
             steering: Arc::new(steering::parse(&raw.health, raw.steering, &raw.pools, &raw.choices)?),
+            transfers: transfer::parse(&raw.transfer)?,
         })
     }
 }

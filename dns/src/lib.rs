@@ -11,6 +11,7 @@ pub mod batch;
 pub mod bind;
 pub mod clients;
 pub mod config;
+pub mod notify;
 pub mod server;
 pub mod tcp;
 pub mod udp;
@@ -21,12 +22,15 @@ pub mod roster;
 
 pub mod answer;
 pub mod cookie;
+pub mod exchange;
 pub mod extras;
 pub mod fast;
 pub mod limiter;
 pub mod replay;
 pub mod resolve;
 pub mod steering;
+pub mod transfer;
+pub mod tsig;
 pub mod wire;
 pub mod zone;
 

@@ -32,6 +32,8 @@ pub struct Metrics {
     looks: Family<Labels, Counter>,
     names_failed: Family<Labels, Gauge>,
     names_addresses: Family<Labels, Gauge>,
+    notified: [Counter; 2],
+    transferred: [Counter; 2],
 }
 
 /// Who answered a UDP query.
@@ -121,7 +123,12 @@ impl Metrics {
         let dropped: Family<Labels, Counter> = Family::default();
         let closed: Family<Labels, Counter> = Family::default();
         let reloads: Family<Labels, Counter> = Family::default();
+        let transferred: Family<Labels, Counter> = Family::default();
+        let notified: Family<Labels, Counter> = Family::default();
         let of = |family: &Family<Labels, Counter>, labels: Labels| family.get_or_create(&labels).clone();
+        let both = |family: &Family<Labels, Counter>| {
+            ["failed", "ok"].map(|outcome| of(family, vec![("outcome", outcome.to_string())]))
+        };
         let transport = |transport: Transport| ("transport", transport.as_str().to_string());
         let metrics = Metrics {
             answers: Transport::ALL.map(|via| {
@@ -141,6 +148,8 @@ impl Metrics {
             looks: Family::default(),
             names_failed: Family::default(),
             names_addresses: Family::default(),
+            notified: both(&notified),
+            transferred: both(&transferred),
         };
         let registry = registry.sub_registry_with_prefix("dns");
         registry.register("answers", "Queries answered, by transport and response code", answers);
@@ -155,6 +164,8 @@ impl Metrics {
         registry.register("tcp_closed", "TCP connections that ended or were refused, by reason", closed);
         registry.register("tcp_connections", "TCP connections open now", metrics.tcp_connections.clone());
         registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
+        registry.register("transfers", "Zones taken by secondaries, by outcome", transferred);
+        registry.register("notifications", "Secondaries told of a new serial, by outcome", notified);
         registry.register("zone_serial", "SOA serial in force, by zone", metrics.zone_serial.clone());
         let up = "Whether a target may be answered with (what nobody has looked at yet may), by check";
         registry.register("target_up", up, metrics.targets_up.clone());
@@ -190,6 +201,16 @@ impl Metrics {
     /// Counts by which path UDP queries went.
     pub fn answered_by(&self, path: Path, count: u64) {
         self.by_path[path as usize].inc_by(count);
+    }
+
+    /// Counts a secondary that was told of a new serial, or could not be.
+    pub fn notified(&self, acknowledged: bool) {
+        self.notified[usize::from(acknowledged)].inc();
+    }
+
+    /// Counts a zone that a secondary took, or began to take.
+    pub fn transferred(&self, completely: bool) {
+        self.transferred[usize::from(completely)].inc();
     }
 
     pub fn drop(&self, reason: Drop) {

@@ -13,6 +13,7 @@ use service_kit::{Dependency, Reloads};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 /// The zones in force, and how they are replaced.
@@ -24,6 +25,7 @@ pub struct Publisher {
     base: Zones,
     orders: Orders,
     roster: Roster,
+    published: watch::Sender<()>,
     metrics: Metrics,
     /// Lost while there is no zone at all: a server that refuses everything should not be asked.
     readiness: Dependency,
@@ -52,7 +54,8 @@ impl Publisher {
     ) -> Result<Publisher, BrokenZones> {
         let (zones, base, orders) = (Arc::default(), Zones::default(), files.orders.clone());
         let watch = Watch::new(files);
-        let mut publisher = Publisher { zones, base, orders, roster, metrics, readiness, watch };
+        let published = watch::Sender::new(());
+        let mut publisher = Publisher { zones, base, orders, roster, published, metrics, readiness, watch };
         let read = read(files).await.map_err(|reason| BrokenZones(vec![reason]))?;
         let errors = read.iter().filter_map(|file| Some(file.outcome.as_ref().err()?.to_string()));
         let broken: Vec<String> = errors.collect();
@@ -68,6 +71,11 @@ impl Publisher {
     /// The zones in force, for workers to load once a packet.
     pub fn zones(&self) -> Arc<ArcSwap<Zones>> {
         self.zones.clone()
+    }
+
+    /// Changes whenever there is a new snapshot.
+    pub fn published(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
     }
 
     /// Reloads at every SIGHUP, and when a file was changed if that is wanted; derives the zones anew whenever the roster
@@ -169,6 +177,7 @@ impl Publisher {
         self.base = next;
         self.roster.follow(&self.base);
         self.derive();
+        self.published.send_replace(());
     }
 }
 

@@ -2,10 +2,14 @@
 //! came. One task owns a connection; it does not read while it writes, so a client that does not take its answers holds
 //! up only itself, and its buffers are bounded by the longest query and one answer.
 
-use crate::answer::{Transport, Verdict, answer};
+use crate::answer::{Transport, Verdict};
 use crate::clients::{Clients, Permit};
 use crate::config::TcpLimits;
+use crate::exchange::Outcome;
 use crate::metrics::{Closed, Metrics};
+use crate::notify::now_s;
+use crate::transfer::Transfer;
+use crate::tsig::Signer;
 use crate::udp::Service;
 use service_kit::{Shutdown, Tasks};
 use std::net::{IpAddr, SocketAddr};
@@ -127,11 +131,17 @@ impl Connection {
             let start = at + LENGTH_BYTES;
             at = start + bytes;
             // Whoever sends what is no query gets the answers to what was one, and then the end.
-            let answered =
-                bytes <= self.limits.query_bytes_max && self.one(&input[start..at], output, random);
-            if !answered {
+            if bytes > self.limits.query_bytes_max {
                 end = Err(Closed::Malformed);
                 break;
+            }
+            match self.one(&input[start..at], output, random) {
+                Outcome::Told(Verdict::Answered { .. }) => {}
+                Outcome::Told(Verdict::Ignored(_) | Verdict::Limited) => {
+                    end = Err(Closed::Malformed);
+                    break;
+                }
+                Outcome::Transfer(transfer, signer) => self.transfer(transfer, signer, output).await?,
             }
             if output.len() >= FLUSH_BYTES {
                 self.flush(output).await?;
@@ -142,26 +152,54 @@ impl Connection {
         end
     }
 
-    /// Appends the answer to one query with its length; says whether there was one.
-    fn one(&self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> bool {
-        let Service { zones, metrics, .. } = &self.service;
+    /// Appends the answer to one query with its length, unless it is none or a transfer.
+    fn one(&self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> Outcome {
+        let Service { zones, metrics, exchange, .. } = &self.service;
         let terms = self.service.terms(Transport::Tcp, self.client);
-        let length_at = output.len();
-        output.extend_from_slice(&[0; LENGTH_BYTES]);
-        let verdict = answer(query, &zones.load(), terms, &mut |bound| random.usize(..bound), output);
-        metrics.verdict(Transport::Tcp, verdict);
-        match verdict {
-            Verdict::Ignored(_) | Verdict::Limited => {
-                output.truncate(length_at);
-                false
+        let length_at = begin(output);
+        let zones = zones.load();
+        let outcome = exchange.message(query, &zones, terms, &mut |bound| random.usize(..bound), output);
+        match outcome {
+            Outcome::Told(verdict @ Verdict::Answered { .. }) => {
+                metrics.verdict(Transport::Tcp, verdict);
+                finish(output, length_at);
             }
-            Verdict::Answered { .. } => {
-                let bytes = output.len() - length_at - LENGTH_BYTES;
-                let bytes = u16::try_from(bytes).expect("answers over TCP are limited to 65535 octets");
-                output[length_at..length_at + LENGTH_BYTES].copy_from_slice(&bytes.to_be_bytes());
-                true
+            Outcome::Told(verdict) => {
+                metrics.verdict(Transport::Tcp, verdict);
+                output.truncate(length_at);
+            }
+            Outcome::Transfer(..) => output.truncate(length_at),
+        }
+        outcome
+    }
+
+    /// Sends a whole zone, each message when the client took the one before.
+    async fn transfer(
+        &mut self,
+        mut transfer: Transfer,
+        mut signer: Option<Signer>,
+        output: &mut Vec<u8>,
+    ) -> Result<(), Closed> {
+        let (zone, serial) = (transfer.zone().origin().to_string(), transfer.zone().soa().1.serial);
+        while !transfer.is_complete() {
+            let length_at = begin(output);
+            if transfer.message(output).is_err() {
+                self.service.metrics.transferred(false);
+                tracing::error!(%zone, serial, client = %self.client, "a record does not fit a message: transfer given up");
+                return Err(Closed::Broken);
+            }
+            if let Some(signer) = &mut signer {
+                signer.sign(output, length_at + LENGTH_BYTES, now_s());
+            }
+            finish(output, length_at);
+            if let Err(reason) = self.flush(output).await {
+                self.service.metrics.transferred(false);
+                return Err(reason);
             }
         }
+        self.service.metrics.transferred(true);
+        tracing::info!(%zone, serial, client = %self.client, signed = signer.is_some(), "zone transferred");
+        Ok(())
     }
 
     async fn flush(&mut self, output: &mut Vec<u8>) -> Result<(), Closed> {
@@ -175,6 +213,19 @@ impl Connection {
             Ok(Ok(())) => Ok(()),
         }
     }
+}
+
+/// Makes room for the length of a message; where it is.
+fn begin(output: &mut Vec<u8>) -> usize {
+    output.extend_from_slice(&[0; LENGTH_BYTES]);
+    output.len() - LENGTH_BYTES
+}
+
+/// Writes the length of the message that ends here.
+fn finish(output: &mut [u8], length_at: usize) {
+    let bytes = output.len() - length_at - LENGTH_BYTES;
+    let bytes = u16::try_from(bytes).expect("answers over TCP are limited to 65535 octets");
+    output[length_at..length_at + LENGTH_BYTES].copy_from_slice(&bytes.to_be_bytes());
 }
 
 /// The length that the input starts with.

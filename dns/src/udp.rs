@@ -2,8 +2,9 @@
 //! runtime is involved, because waking one costs more than an answer. Nothing is queued here; the queue is the socket's
 //! buffer, and what does not fit there the kernel drops.
 
-use crate::answer::{Terms, Transport, Verdict, answer};
+use crate::answer::{Terms, Transport, Verdict};
 use crate::batch::{Batch, Packet, Wait};
+use crate::exchange::Exchange;
 use crate::extras::Extras;
 use crate::fast::fast;
 use crate::metrics::{Drop, Metrics, Path};
@@ -31,6 +32,7 @@ pub struct Service {
     pub zones: Arc<ArcSwap<Zones>>,
     pub metrics: Metrics,
     pub udp_payload_bytes_max: u16,
+    pub exchange: Arc<Exchange>,
     pub extras: Arc<Extras>,
 }
 
@@ -150,7 +152,7 @@ impl Worker<'_> {
 
     /// Appends the answer to one packet.
     fn packet(&mut self, at: usize, zones: &Zones) -> Option<(Path, Verdict)> {
-        let Service { metrics, udp_payload_bytes_max, .. } = self.service;
+        let Service { metrics, udp_payload_bytes_max, exchange, .. } = self.service;
         let (Packet { octets, cut, source }, out) = self.batch.packet(at);
         let random = &mut self.random;
         if cut || source.port() == 0 {
@@ -161,18 +163,18 @@ impl Worker<'_> {
         if self.until_compared == 0 {
             self.until_compared = COMPARE_EVERY;
             let terms = self.service.terms(Transport::Udp, source.ip());
-            return Some((Path::Slow, both(octets, zones, terms, random, metrics, out)));
+            return Some((Path::Slow, both(self.service, octets, zones, terms, random, out)));
         }
         let mut draw = |bound| random.usize(..bound);
         if self.service.extras.limiter.is_some() {
             let terms = self.service.terms(Transport::Udp, source.ip());
-            return Some((Path::Slow, answer(octets, zones, terms, &mut draw, out)));
+            return Some((Path::Slow, exchange.datagram(octets, zones, terms, &mut draw, out)));
         }
         match fast(octets, zones, *udp_payload_bytes_max, &mut draw, out) {
             Some(verdict) => Some((Path::Fast, verdict)),
             None => {
                 let terms = self.service.terms(Transport::Udp, source.ip());
-                Some((Path::Slow, answer(octets, zones, terms, &mut draw, out)))
+                Some((Path::Slow, exchange.datagram(octets, zones, terms, &mut draw, out)))
             }
         }
     }
@@ -181,24 +183,24 @@ impl Worker<'_> {
 /// Appends the slow path's answer and compares the fast path's with it. The fast path repeats the turns and draws of the
 /// slow one, so that the shares of a cyclic set stay exact.
 fn both(
+    service: &Service,
     octets: &[u8],
     zones: &Zones,
     terms: Terms<'_>,
     random: &mut fastrand::Rng,
-    metrics: &Metrics,
     out: &mut Vec<u8>,
 ) -> Verdict {
     let start = out.len();
     let mut recorder = Recorder::new(|bound| random.usize(..bound));
-    let verdict = answer(octets, zones, terms, &mut recorder, out);
+    let verdict = service.exchange.datagram(octets, zones, terms, &mut recorder, out);
     if terms.extras.is_some_and(|extras| extras.limiter.is_some()) {
         return verdict;
     }
     let mut replay = Replay::of(recorder);
     let mut other = Vec::new();
-    let repeated = fast(octets, zones, terms.udp_payload_bytes_max, &mut replay, &mut other);
+    let repeated = fast(octets, zones, service.udp_payload_bytes_max, &mut replay, &mut other);
     if repeated.is_some_and(|repeated| repeated != verdict || other != out[start..]) {
-        metrics.path_mismatch.inc();
+        service.metrics.path_mismatch.inc();
         error!(query = %octets.escape_ascii(), "both paths differ: this is a bug; the slow path's answer was sent");
     }
     verdict

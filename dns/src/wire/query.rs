@@ -64,7 +64,7 @@ pub enum Ignored {
 impl Query {
     /// Reads a query and checks its form, its counts and its single OPT record.
     pub fn parse(packet: &[u8]) -> Result<Query, Rejected> {
-        let header = header(packet)?;
+        let header = Header::read(packet).map_err(Rejected::Ignore)?;
         if header.opcode != Opcode::QUERY {
             return Err(Rejected::Answer(header, Rcode::NotImp));
         }
@@ -72,19 +72,20 @@ impl Query {
     }
 }
 
-fn header(packet: &[u8]) -> Result<Header, Rejected> {
-    let Some(fixed) = packet.first_chunk::<HEADER_BYTES>() else {
-        return Err(Rejected::Ignore(Ignored::Short));
-    };
-    if fixed[2] & 0x80 != 0 {
-        return Err(Rejected::Ignore(Ignored::Response));
+impl Header {
+    /// Reads the header of a query.
+    pub fn read(packet: &[u8]) -> Result<Header, Ignored> {
+        let Some(fixed) = packet.first_chunk::<HEADER_BYTES>() else { return Err(Ignored::Short) };
+        if fixed[2] & 0x80 != 0 {
+            return Err(Ignored::Response);
+        }
+        Ok(Header {
+            id: u16::from_be_bytes([fixed[0], fixed[1]]),
+            opcode: Opcode((fixed[2] >> 3) & 0x0F),
+            recursion_desired: fixed[2] & 0x01 != 0,
+            checking_disabled: fixed[3] & 0x10 != 0,
+        })
     }
-    Ok(Header {
-        id: u16::from_be_bytes([fixed[0], fixed[1]]),
-        opcode: Opcode((fixed[2] >> 3) & 0x0F),
-        recursion_desired: fixed[2] & 0x01 != 0,
-        checking_disabled: fixed[3] & 0x10 != 0,
-    })
 }
 
 /// Everything behind the header; `None` is a format error.
@@ -253,7 +254,7 @@ mod tests {
             let expected = if length < HEADER_BYTES {
                 Rejected::Ignore(Ignored::Short)
             } else {
-                Rejected::Answer(header(&whole).unwrap(), Rcode::FormErr)
+                Rejected::Answer(Header::read(&whole).unwrap(), Rcode::FormErr)
             };
             assert_eq!(Query::parse(&whole[..length]), Err(expected), "{length} octets");
         }

@@ -176,6 +176,7 @@ pub struct Opcode(pub u8);
 
 impl Opcode {
     pub const QUERY: Opcode = Opcode(0);
+    pub const NOTIFY: Opcode = Opcode(4);
 }
 
 /// A response code; values above 15 need EDNS for their upper bits.
@@ -189,13 +190,15 @@ pub enum Rcode {
     Refused = 5,
     /// The name that a DNAME gives is too long (RFC 6672 section 2.2).
     YxDomain = 6,
+    /// Not the authority for this zone, or not who the signature says (RFC 8945 section 3).
+    NotAuth = 9,
     BadVers = 16,
     BadCookie = 23,
 }
 
 impl Rcode {
     /// Every code we can answer with, in the order of [`Rcode::index`].
-    pub const ALL: [Rcode; 9] = [
+    pub const ALL: [Rcode; 10] = [
         Rcode::NoError,
         Rcode::FormErr,
         Rcode::ServFail,
@@ -203,6 +206,7 @@ impl Rcode {
         Rcode::NotImp,
         Rcode::Refused,
         Rcode::YxDomain,
+        Rcode::NotAuth,
         Rcode::BadVers,
         Rcode::BadCookie,
     ];
@@ -210,8 +214,9 @@ impl Rcode {
     /// Position in [`Rcode::ALL`].
     pub fn index(self) -> usize {
         match self {
-            Rcode::BadVers => 7,
-            Rcode::BadCookie => 8,
+            Rcode::NotAuth => 7,
+            Rcode::BadVers => 8,
+            Rcode::BadCookie => 9,
             other => other as usize,
         }
     }
@@ -226,6 +231,7 @@ impl Rcode {
             "NOTIMP",
             "REFUSED",
             "YXDOMAIN",
+            "NOTAUTH",
             "BADVERS",
             "BADCOOKIE",
         ];

@@ -173,6 +173,11 @@ impl Zone {
         self.all_nodes().flat_map(|node| &node.rrsets).map(|rrset| rrset.records.len()).sum()
     }
 
+    /// Every name of the zone, the apex first.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
     /// Takes over the cyclic order from the version of this zone that was served before.
     pub fn continue_from(&self, older: &Zone) {
         self.all_nodes().for_each(|node| node.continue_from(older));

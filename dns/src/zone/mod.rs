@@ -12,7 +12,7 @@ pub mod replace;
 pub mod rrset;
 pub mod zones;
 
-pub use build::{Line, Record, Zone};
+pub use build::{Line, Node, Record, Zone};
 pub use check::Fault;
 pub use lookup::Found;
 pub use order::{Cursor, Draw, Order, OrderPolicy};

@@ -23,4 +23,5 @@ mod running;
 mod serve;
 mod steering;
 mod support;
+mod transfers;
 mod zones;

@@ -122,15 +122,31 @@ impl Peer {
 
     /// The same with more of BIND's options.
     pub(crate) fn start_with(root: &Root, brand: Brand, zones: &[(String, String)], more: &str) -> Peer {
-        let (folder, inside) = root.folder();
         let address = free_address();
         let origins: Vec<&str> = zones.iter().map(|(origin, _)| origin.as_str()).collect();
+        let mut peer = Peer::configured(root, brand, address, zones, |folder| {
+            brand.configuration(address, folder, &origins, more)
+        });
+        for origin in origins {
+            peer.wait_for(origin);
+        }
+        peer
+    }
+
+    /// One with a configuration of the caller's, which is told the folder that it has in the root. Does not wait.
+    pub(crate) fn configured(
+        root: &Root,
+        brand: Brand,
+        address: SocketAddr,
+        zones: &[(String, String)],
+        configuration: impl FnOnce(&Path) -> String,
+    ) -> Peer {
+        let (folder, inside) = root.folder();
         for (origin, text) in zones {
             std::fs::write(folder.path().join(format!("{origin}zone")), text).unwrap();
         }
         std::fs::create_dir(folder.path().join("db")).unwrap();
-        let configuration = brand.configuration(address, &inside, &origins, more);
-        std::fs::write(folder.path().join("configuration"), configuration).unwrap();
+        std::fs::write(folder.path().join("configuration"), configuration(&inside)).unwrap();
         // All of it has to be usable by whomever the program becomes.
         for path in [folder.path(), &folder.path().join("db")] {
             std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
@@ -147,14 +163,11 @@ impl Peer {
             .stderr(log)
             .spawn()
             .unwrap();
-        let mut peer = Peer { name: brand.name(), address, child, folder };
-        for origin in origins {
-            peer.wait_for(origin);
-        }
-        peer
+        Peer { name: brand.name(), address, child, folder }
     }
 
-    fn wait_for(&mut self, origin: &str) {
+    /// Waits until it serves this zone.
+    pub(crate) fn wait_for(&mut self, origin: &str) {
         let packet = crate::support::query(origin, "SOA");
         let deadline = Instant::now() + START_DEADLINE;
         loop {
@@ -169,7 +182,7 @@ impl Peer {
     }
 
     /// The end of what it said.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().filter(|line| !line.contains("warning")).collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
@@ -184,7 +197,7 @@ impl Drop for Peer {
 }
 
 /// A port that is free for both transports. BIND listens only on addresses that an interface has, so 127.0.0.1 it is.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let found = std::iter::repeat_with(|| TcpListener::bind("127.0.0.1:0").unwrap());
     let mut found = found.take(64).map(|tcp| tcp.local_addr().unwrap());
     found.find(|address| UdpSocket::bind(address).is_ok()).expect("a free port")
