@@ -140,7 +140,9 @@ fn read(text: &str) -> Result<Seen> {
         let (_, upper) = range.split_once(" - ")?;
         Some((upper.trim().parse::<f64>().ok()? * 1e6, count.trim().parse().ok()?))
     };
+    // Over TCP a second list follows, of the connections' latencies.
     let buckets = text.lines().skip_while(|line| !line.contains("Latency bucket"));
+    let buckets = buckets.skip(1).take_while(|line| !line.trim().is_empty());
     Ok(Seen {
         verified: word("Queries completed:")?.parse()?,
         lost: word("Queries lost:")?.parse()?,
@@ -197,6 +199,15 @@ Statistics:
         assert_eq!((seen.verified, seen.lost, seen.seconds), (100, 10, 2.5));
         let latency = |quantile| seen.latency_us(quantile).map(f64::round);
         assert_eq!([latency(0.5), latency(0.99), latency(0.999)], [Some(20.0), Some(31.0), Some(999.0)]);
+    }
+
+    #[test]
+    fn the_latencies_of_connections_are_not_those_of_answers() {
+        let over_tcp = format!(
+            "{OUTPUT}\nConnection Statistics:\n\n  Latency bucket (s):   answer count\n  1.0 - 2.0:  500\n"
+        );
+        let seen = plan(Content::Addresses(4)).judge(&over_tcp).unwrap();
+        assert_eq!(seen.latency_us(0.999).map(f64::round), Some(999.0));
     }
 
     #[test]
