@@ -140,10 +140,11 @@ impl Signer {
 
     /// Appends the record to the message that starts at `start` of `out`.
     pub fn sign(&mut self, out: &mut Vec<u8>, start: usize, now: u64) {
-        self.append(out, start, Record::fresh(&self.key, &out[start..], now, FUDGE_S));
+        let record = Record::fresh(&self.key, &out[start..], now, FUDGE_S);
+        self.append(out, start, &record);
     }
 
-    fn append(&mut self, out: &mut Vec<u8>, start: usize, record: record::Draft) {
+    fn append(&mut self, out: &mut Vec<u8>, start: usize, record: &record::Draft) {
         let prior_length =
             u16::try_from(self.prior.len()).expect("a MAC has at most 64 octets").to_be_bytes();
         let prior: [&[u8]; 2] = if self.prior.is_empty() { [&[], &[]] } else { [&prior_length, &self.prior] };
@@ -178,7 +179,7 @@ impl Refusal {
         match self.signer {
             Some((mut signer, time)) => {
                 let draft = Record::late(&signer.key, &out[start..], time, now, FUDGE_S);
-                signer.append(out, start, draft);
+                signer.append(out, start, &draft);
             }
             None => {
                 out.extend_from_slice(&self.answer);
