@@ -4,7 +4,9 @@
 //! Origin and client share threads of their own, away from the thread that measures. Every answer must be 200 with the
 //! expected length; the body of one in [`BODY_EVERY`] is compared.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,12 +15,18 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use super::origin::{self, Page};
+use crate::topology::SITE;
 
 /// One answer in so many is compared byte for byte.
 const BODY_EVERY: u64 = 1_000;
@@ -43,6 +51,41 @@ pub struct Load {
     pub sticks: bool,
     /// The core that client and origin stay on.
     pub core: Option<usize>,
+    /// Over TLS, if so.
+    pub tls: Option<Tls>,
+}
+
+/// How clients speak TLS: one version and one cipher, so that all subjects do the same work.
+#[derive(Clone)]
+pub struct Tls(TlsConnector);
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Tls")
+    }
+}
+
+impl Tls {
+    /// TLS 1.3 with AES-128-GCM; the site's certificate must be of this authority.
+    pub fn trusting(authority: &Path) -> Result<Self> {
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_file(authority).context("the authority's certificate")?)?;
+        let mut provider = ring::default_provider();
+        provider.cipher_suites = vec![ring::cipher_suite::TLS13_AES_128_GCM_SHA256];
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self(Arc::new(config).into()))
+    }
+}
+
+/// One request on a connection of its own.
+pub(super) async fn ask_once(target: SocketAddr, tls: Option<&Tls>) -> Result<()> {
+    let page = Page::Small;
+    let load =
+        Load { target, connections: 1, page, reconnects: true, sticks: false, core: None, tls: tls.cloned() };
+    Exchange::open(&load).await?.ask(&request(&load, ""), &page.body(), true).await
 }
 
 /// What was seen since the last look.
@@ -171,7 +214,7 @@ async fn clients(load: Load, shared: Arc<Shared>) {
 
 async fn client(load: &Load, shared: &Shared, number: usize) -> Result<()> {
     let expected = load.page.body();
-    let mut exchange = Exchange::open(load.target).await?;
+    let mut exchange = Exchange::open(load).await?;
     let mut cookie = String::new();
     if load.sticks {
         exchange.ask(&request(load, ""), &expected, true).await?;
@@ -183,7 +226,7 @@ async fn client(load: &Load, shared: &Shared, number: usize) -> Result<()> {
     loop {
         let begun = Instant::now();
         if load.reconnects {
-            exchange = Exchange::open(load.target).await?;
+            exchange = Exchange::open(load).await?;
         }
         count += 1;
         exchange.ask(&request, &expected, count % BODY_EVERY == 1).await?;
@@ -205,22 +248,35 @@ fn request(load: &Load, cookie: &str) -> Bytes {
 
 /// One connection and what was read on it.
 struct Exchange {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     buffer: Vec<u8>,
     head: usize,
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
 impl Exchange {
-    async fn open(target: SocketAddr) -> Result<Self> {
-        let connecting = tokio::time::timeout(ANSWER_DEADLINE, TcpStream::connect(target));
+    async fn open(load: &Load) -> Result<Self> {
+        let connecting = tokio::time::timeout(ANSWER_DEADLINE, TcpStream::connect(load.target));
         let stream = connecting.await.context("connecting took too long")?.context("connecting")?;
         stream.set_nodelay(true)?;
+        let stream: Box<dyn Stream> = match &load.tls {
+            None => Box::new(stream),
+            Some(Tls(connector)) => {
+                let shaking = connector.connect(ServerName::try_from(SITE)?, stream);
+                let shaken = tokio::time::timeout(ANSWER_DEADLINE, shaking).await;
+                Box::new(shaken.context("the TLS handshake took too long")?.context("TLS handshake")?)
+            }
+        };
         Ok(Self { stream, buffer: vec![0; HEAD_BYTES_MAX], head: 0 })
     }
 
     /// Sends a request and reads its answer in full.
     async fn ask(&mut self, request: &[u8], expected: &[u8], compares: bool) -> Result<()> {
         self.stream.write_all(request).await.context("sending a request")?;
+        self.stream.flush().await.context("sending a request")?;
         let mut filled = 0;
         self.head = loop {
             filled += self.read(filled).await?;
@@ -291,7 +347,7 @@ mod tests {
         let target = free.local_addr().unwrap();
         drop(free);
         let origins = start_origins(vec![target], None).unwrap();
-        let load = Load { target, connections: 2, page, reconnects, sticks: true, core: None };
+        let load = Load { target, connections: 2, page, reconnects, sticks: true, core: None, tls: None };
         (origins, load)
     }
 

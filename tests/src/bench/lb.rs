@@ -37,6 +37,7 @@ const LOAD_CORE: usize = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Traffic {
     KeepAlive,
+    Tls,
     Sticky,
     Large,
     NewConnection,
@@ -52,6 +53,7 @@ struct Kind {
 fn cases() -> Vec<Case<Kind>> {
     let traffics = [
         ("keep-alive", Traffic::KeepAlive),
+        ("keep-alive-tls", Traffic::Tls),
         ("keep-alive-sticky", Traffic::Sticky),
         ("keep-alive-64k", Traffic::Large),
         ("new-connection", Traffic::NewConnection),
@@ -96,10 +98,11 @@ async fn measure_load(
     purpose: Purpose,
     duration: Duration,
 ) -> Result<Figures> {
-    let sticks = kind.traffic == Traffic::Sticky;
+    let (sticks, secure) = (kind.traffic == Traffic::Sticky, kind.traffic == Traffic::Tls);
     let (workers, alone) = (kind.workers, kind.workers == 1);
-    let running =
-        bench.start(subject, Setting { workers, sticks, core: alone.then_some(1 - LOAD_CORE) }).await?;
+    let running = bench
+        .start(subject, Setting { workers, sticks, secure, core: alone.then_some(1 - LOAD_CORE) })
+        .await?;
     let load = closed_loop::start(Load {
         target: running.target,
         connections: CONNECTIONS * workers,
@@ -107,6 +110,7 @@ async fn measure_load(
         reconnects: kind.traffic == Traffic::NewConnection,
         sticks,
         core: alone.then_some(LOAD_CORE),
+        tls: running.tls.clone(),
     })?;
     tokio::time::sleep(WARM_UP).await;
     let meter = Meter::of(&running.process);
@@ -141,7 +145,8 @@ async fn measure_load(
 }
 
 async fn measure_idle(bench: &Bench, subject: Subject) -> Result<Figures> {
-    let running = bench.start(subject, Setting { workers: 1, sticks: false, core: None }).await?;
+    let running =
+        bench.start(subject, Setting { workers: 1, sticks: false, secure: false, core: None }).await?;
     let meter = Meter::of(&running.process);
     // The first ones are served with what a program needs once.
     let target = running.target;
@@ -170,9 +175,14 @@ mod tests {
     #[test]
     fn cases_are_called_as_results_promise() {
         let names: Vec<String> = cases().into_iter().map(|case| case.name).collect();
-        for name in
-            ["keep-alive", "keep-alive-sticky-2w", "keep-alive-64k", "new-connection", "idle-connections"]
-        {
+        for name in [
+            "keep-alive",
+            "keep-alive-tls",
+            "keep-alive-sticky-2w",
+            "keep-alive-64k",
+            "new-connection",
+            "idle-connections",
+        ] {
             assert!(names.iter().any(|known| known == name), "{name} in {names:?}");
         }
     }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
+use crate::bench::closed_loop::{self, Tls};
 use crate::eventually::attempt;
 use crate::layout;
 use crate::lease::{self, Lease};
@@ -23,9 +24,10 @@ use crate::topology::Network;
 /// For a subject to listen and to have looked at its backends.
 const START_DEADLINE: Duration = Duration::from_secs(15);
 const END_DEADLINE: Duration = Duration::from_secs(10);
-/// Listener of the subjects that have one for all cases, and of the peers where clients stick.
+/// Listener of the subjects that have one for all cases, of the peers where clients stick, and of all for TLS.
 const PORT: u16 = 8080;
 const STICKY_PORT: u16 = 8081;
+const SECURE_PORT: u16 = 8443;
 const ORIGIN_PORT: u16 = 3000;
 
 /// A program that is measured.
@@ -77,6 +79,8 @@ impl Subject {
 pub(super) struct Setting {
     pub(super) workers: usize,
     pub(super) sticks: bool,
+    /// Over TLS.
+    pub(super) secure: bool,
     /// The core that it must stay on.
     pub(super) core: Option<usize>,
 }
@@ -94,6 +98,8 @@ pub(super) struct Bench {
 pub(super) struct Running {
     pub(super) process: Process,
     pub(super) target: SocketAddr,
+    /// How clients speak to it.
+    pub(super) tls: Option<Tls>,
 }
 
 impl Drop for Running {
@@ -148,13 +154,18 @@ impl Bench {
         if let Some(core) = setting.core {
             spec.argv.splice(0..0, ["taskset".to_owned(), "--cpu-list".to_owned(), core.to_string()]);
         }
-        let port = if subject != Subject::Ours && setting.sticks { STICKY_PORT } else { PORT };
-        let running =
-            Running { process: Process::spawn(spec)?, target: SocketAddr::new(self.host(subject), port) };
+        let port = match setting {
+            Setting { secure: true, .. } => SECURE_PORT,
+            Setting { sticks: true, .. } if subject != Subject::Ours => STICKY_PORT,
+            _ => PORT,
+        };
+        let tls = setting.secure.then(|| Tls::trusting(&self.secret(secrets::AUTHORITY))).transpose()?;
+        let target = SocketAddr::new(self.host(subject), port);
+        let running = Running { process: Process::spawn(spec)?, target, tls };
         attempt(&format!("{} answers", subject.name()), START_DEADLINE, async || {
             ensure!(running.process.is_running(), "it ended:\n{}", running.process.tail());
             drop(TcpStream::connect(running.target).await?);
-            super::idle::open(running.target, 1).await.map(drop)
+            closed_loop::ask_once(running.target, running.tls.as_ref()).await
         })
         .await
         .with_context(|| format!("the log ends:\n{}", running.process.tail()))?;
@@ -164,7 +175,8 @@ impl Bench {
     fn ours(&self, setting: Setting) -> Result<Spec> {
         let origins: Vec<String> = self.origins().iter().map(ToString::to_string).collect();
         let host = self.host(Subject::Ours);
-        let keys = self.folder.path().join("secrets/sticky.keys.toml").display().to_string();
+        let keys = self.secret("sticky.keys.toml").display().to_string();
+        let certificate = self.secret(secrets::SITE_CERTIFICATE).display().to_string();
         let variables = [
             ("LB_SERVICE__WORKERS", setting.workers.to_string()),
             ("LB_SERVER__LISTEN", SocketAddr::new(host, PORT).to_string()),
@@ -172,6 +184,8 @@ impl Bench {
             ("LB_DISCOVERY__STATIC", serde_json::Value::from(origins).to_string()),
             ("LB_STICKY__MODE", if setting.sticks { "cookie" } else { "off" }.to_owned()),
             ("LB_STICKY__KEYS_FILE", keys),
+            ("LB_TLS__LISTEN", serde_json::json!([SocketAddr::new(host, SECURE_PORT)]).to_string()),
+            ("LB_TLS__CERTIFICATES", serde_json::json!([{ "chain_file": certificate }]).to_string()),
             ("NO_COLOR", "1".to_owned()),
         ];
         let config = layout::repository().join("deploy/config/lb.toml");
@@ -193,6 +207,9 @@ impl Bench {
         let folder = self.folder.path().join(subject.name());
         fs::create_dir_all(&folder)?;
         fs::write(folder.join(file), text)?;
+        let certificate = folder.join(secrets::SITE_CERTIFICATE);
+        fs::copy(self.secret(secrets::SITE_CERTIFICATE), &certificate)?;
+        self.give(&certificate)?;
         self.give(&folder)?;
         let path = format!("/srv/stack/{file}");
         let command: &[&str] = match subject {
@@ -210,10 +227,14 @@ impl Bench {
         Ok(self.spec(subject.name(), argv, environment).contained())
     }
 
-    /// The peers run as a user of the root who owns nothing; its folder must be readable to it.
-    fn give(&self, folder: &Path) -> Result<()> {
+    /// The peers run as a user of the root who owns nothing; what it reads must be readable to it.
+    fn give(&self, path: &Path) -> Result<()> {
         let (user, group) = self.root.user("www-data")?;
-        chown(folder, Some(user), Some(group)).with_context(|| folder.display().to_string())
+        chown(path, Some(user), Some(group)).with_context(|| path.display().to_string())
+    }
+
+    fn secret(&self, name: &str) -> PathBuf {
+        self.folder.path().join("secrets").join(name)
     }
 
     fn spec(&self, name: &str, argv: Vec<String>, environment: BTreeMap<String, String>) -> Spec {
