@@ -13,6 +13,7 @@ mod hybrid;
 mod judgement;
 mod kill_app;
 mod kill_primary;
+mod lb_dies;
 mod least_busy;
 mod peer;
 mod scale_out;
@@ -87,7 +88,7 @@ impl Drill {
 }
 
 /// Every drill, in the order of the list.
-pub const ALL: [Drill; 14] = [
+pub const ALL: [Drill; 15] = [
     Drill::new(&kill_app::NAMED, Runs::Everywhere, |settings| Box::pin(kill_app::run(settings))),
     Drill::new(&scale_out::NAMED, Runs::Everywhere, |settings| Box::pin(scale_out::run(settings))),
     Drill::new(&kill_primary::NAMED, Runs::Everywhere, |settings| Box::pin(kill_primary::run(settings))),
@@ -102,6 +103,7 @@ pub const ALL: [Drill; 14] = [
     Drill::new(&tls_offload::NAMED, Runs::Natively, |settings| Box::pin(tls_offload::run(settings))),
     Drill::new(&vertical::NAMED, Runs::Natively, |settings| Box::pin(vertical::run(settings))),
     Drill::new(&cheap_machines::NAMED, Runs::Natively, |settings| Box::pin(cheap_machines::run(settings))),
+    Drill::new(&lb_dies::NAMED, Runs::Natively, |settings| Box::pin(lb_dies::run(settings))),
 ];
 
 /// The drill of this name.

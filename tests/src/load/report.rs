@@ -105,7 +105,7 @@ pub struct Report {
 }
 
 impl Report {
-    pub(super) fn empty(client: ClientKind) -> Self {
+    pub(crate) fn empty(client: ClientKind) -> Self {
         Self {
             client,
             rate_per_s: 0.0,

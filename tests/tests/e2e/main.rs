@@ -66,5 +66,6 @@ fn main() -> std::process::ExitCode {
         single("drills::skew", || Box::pin(drills::short("skew"))),
         single("drills::drain", || Box::pin(drills::short("drain"))),
         single("drills::hybrid", || Box::pin(drills::short("hybrid"))),
+        single("drills::lb_dies", || Box::pin(drills::short("lb-dies"))),
     ])
 }
