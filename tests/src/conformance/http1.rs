@@ -145,9 +145,9 @@ mod tests {
     fn requests() {
         check("GET / HT", Kind::Request, None);
         check("GET / HTTP/1.1\r\n\r\nGET", Kind::Request, Some((0, 0, 18, true)));
-        check("\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", Kind::Request, Some((2, 0, 44, false)));
+        check("\r\nPOST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab", Kind::Request, Some((2, 0, 42, false)));
         let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
-        check(&format!("{chunked}2;x\r\nab\r\n0\r\nt: 1\r\n\r\nGET"), Kind::Request, Some((2, 1, 70, true)));
+        check(&format!("{chunked}2;x\r\nab\r\n0\r\nt: 1\r\n\r\nGET"), Kind::Request, Some((2, 1, 67, true)));
         check(&format!("{chunked}5\r\nab"), Kind::Request, Some((2, 0, 52, false)));
     }
 
