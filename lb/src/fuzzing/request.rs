@@ -46,10 +46,19 @@ pub fn request(data: &[u8]) {
         let message = reading::read(&data[at..]).unwrap_or_else(|| {
             panic!("{outbound:?} was accepted, and is none for the second reader");
         });
+        // hyper ends lines of the trailers at a bare line feed, too, and the readers part there. A backend does not see it: what
+        // goes on is encoded anew.
+        if message.body.is_none() && outbound.chunked && has_bare_line_feed(&data[at..]) {
+            return outbound.write(settings);
+        }
         outbound.agrees(&message);
         at += message.end;
         outbound.write(settings);
     }
+}
+
+fn has_bare_line_feed(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || bytes[at - 1] != b'\r'))
 }
 
 /// How the balancer is set up.
@@ -167,6 +176,10 @@ fn two(data: &[u8], settings: Settings) {
     }
 }
 
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
 impl Outbound {
     fn new(mut head: Parts, target: &str, body: Vec<u8>, length: Option<u64>, settings: Settings) -> Self {
         let mut headers = head.headers.clone();
@@ -209,9 +222,18 @@ impl Outbound {
             self.target
         );
         assert_eq!(message.body.as_deref(), Some(self.body.as_slice()), "another body");
-        assert_eq!(message.fields.len(), self.head.headers.len());
+        // Several lengths that are the same number count once.
+        let lengths = message.values("content-length");
+        let repeated = lengths.len().saturating_sub(1);
+        assert!(
+            lengths.iter().all(|length| number(length).is_some() && number(length) == number(lengths[0]))
+        );
+        assert_eq!(message.fields.len() - repeated, self.head.headers.len());
         for (name, _) in &message.fields {
             let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+            if name == "content-length" {
+                continue;
+            }
             let understood: Vec<_> =
                 self.head.headers.get_all(&name).iter().map(HeaderValue::as_bytes).collect();
             assert_eq!(message.values(&name), understood, "{name}");
