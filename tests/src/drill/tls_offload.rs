@@ -44,8 +44,8 @@ const CLIENTS: u64 = 8;
 const PAGES: [&str; 2] = ["/", "/api/exercises?q=squat&limit=5"];
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Of what TLS would cost the apps, at least so much has to be spared. Not all of it shows: handshakes spread the pages over
-/// more time, and an app that gets its work in smaller portions spends a little more on each.
-const SPARED: f64 = 0.67;
+/// more time, and an app that gets its work in smaller portions spends more on each, the busier the machine the more.
+const SPARED: f64 = 0.5;
 /// With handshakes, a page costs an app at least so many times what it costs without.
 const MORE: f64 = 1.5;
 
@@ -262,7 +262,7 @@ mod tests {
 
     #[test]
     fn refuted_when_the_apps_pay_too_nobody_pays_or_pages_fail() {
-        check(|it| it.at_lb.app_us = 300.0, Verdict::Refuted, true);
+        check(|it| it.at_lb.app_us = 320.0, Verdict::Refuted, true);
         check(|it| it.at_lb.lb_us = 60.0, Verdict::Refuted, true);
         check(|it| it.at_lb.failed = 1, Verdict::Refuted, true);
     }
