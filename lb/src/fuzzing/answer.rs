@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::TokioIo;
 
-use super::memory::{Memory, Then, drive};
+use super::memory::{IDLE_TURNS_MAX, Memory, Then, drive};
 use crate::answer::{self, Malformed, Part};
 use crate::validate;
 
@@ -94,5 +94,6 @@ fn theirs(data: &[u8], to_head: bool) -> Result<(StatusCode, HeaderMap, Vec<u8>)
         };
         futures_util::future::join(answered, connection).await.0
     };
-    drive(asked, || output.borrow().len() + steps.get()).expect("a connection that ended")
+    let turns = IDLE_TURNS_MAX + 2 * data.len();
+    drive(asked, || output.borrow().len() + steps.get(), turns).expect("a connection that ended")
 }

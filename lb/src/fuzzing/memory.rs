@@ -9,8 +9,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::head::Heads;
 
-/// After so many turns in which nothing moved, nothing will.
-const IDLE_TURNS_MAX: usize = 16;
+/// After so many turns in which nothing moved, nothing will; reading a body, a piece each turn, moves nothing either.
+pub(super) const IDLE_TURNS_MAX: usize = 16;
 
 /// What happens when the bytes are used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +73,15 @@ impl AsyncWrite for Memory {
 }
 
 /// Drives a future over memory: its result, or nothing once it stands still. `moved` grows with whatever it does.
-pub(super) fn drive<F: Future>(future: F, moved: impl Fn() -> usize) -> Option<F::Output> {
+pub(super) fn drive<F: Future>(
+    future: F,
+    moved: impl Fn() -> usize,
+    idle_turns_max: usize,
+) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());
     let (mut idle, mut before) = (0, moved());
-    while idle < IDLE_TURNS_MAX {
+    while idle < idle_turns_max {
         if let Poll::Ready(result) = future.as_mut().poll(&mut context) {
             return Some(result);
         }

@@ -19,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use super::memory::{Memory, Then, drive};
+use super::memory::{IDLE_TURNS_MAX, Memory, Then, drive};
 use super::reading::{self, Message};
 use crate::Config;
 use crate::config::Limits;
@@ -139,7 +139,8 @@ fn serve(data: &[u8], piece: usize, settings: Settings) -> Vec<Outbound> {
         .max_buf_size(65_536)
         .serve_connection(TokioIo::new(stream), service);
     let moved = || served.get() + output.borrow().len();
-    assert!(drive(connection, moved).is_some(), "the connection hangs");
+    let turns = IDLE_TURNS_MAX + 2 * data.len();
+    assert!(drive(connection, moved, turns).is_some(), "the connection hangs");
     accepted.into_inner()
 }
 
@@ -307,7 +308,7 @@ impl Outbound {
                 .expect("a connection in memory");
             futures_util::future::join(sender.send_request(request), connection).await
         };
-        assert!(drive(sent, || output.borrow().len()).is_none(), "there is nobody to answer");
+        assert!(drive(sent, || output.borrow().len(), IDLE_TURNS_MAX).is_none(), "there is nobody to answer");
         output.take()
     }
 }
