@@ -38,7 +38,7 @@ drill: build
 bench:
 	@deploy/setup/host bench
 	@for name in $(BENCH); do $(CARGO) build --quiet --locked --profile dist -p $$name || exit; done
-	@$(CARGO) build --quiet --locked --profile $(PROFILE) -p tests --bins
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) --workspace --bins
 	@for name in $(BENCH); do STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench $$name $(ARGUMENTS) || exit; done
 
 build:

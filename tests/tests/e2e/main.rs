@@ -1,6 +1,6 @@
 //! End-to-end tests: a whole stack of real processes, started once; one module a behaviour, in turn, on that stack.
 //!
-//! `cargo test -p tests --test e2e [PART OF A NAME]`; `STACK_ON=docker` runs the same on containers. What cannot run on this
+//! `cargo test --workspace --test e2e -- [PART OF A NAME]`; `STACK_ON=docker` runs the same on containers. What cannot run on this
 //! machine says SKIPPED and why, and fails where CI=true.
 
 #![allow(clippy::print_stdout, reason = "a test runner prints what it finds")]
