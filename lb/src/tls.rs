@@ -1,23 +1,17 @@
-//! TLS towards clients (rustls): which certificate for which name, sessions that any worker resumes, certificates that are
-//! replaced while connections go on.
-//!
-//! Deliberately without client certificates, OCSP stapling and a list of ciphers: rustls has only good ones.
+//! TLS towards clients (rustls): sessions that any worker resumes, and certificates that are replaced while connections go on.
 
-mod certificates;
 mod watch;
 
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use rustls::crypto::{CryptoProvider, ring};
+use rustls::crypto::ring;
 use rustls::server::{ProducesTickets, ServerConfig};
 use rustls::version::{TLS12, TLS13};
 use rustls::{Error, SupportedProtocolVersion};
+use service_kit::tls::{Certificates, Stamp, provider};
 
-pub(crate) use certificates::{Certificates, Files};
 pub(crate) use watch::watch;
-
-use certificates::Stamp;
 
 use crate::config::Tls;
 
@@ -39,12 +33,6 @@ impl MinVersion {
             Self::Tls13 => &BOTH[..1],
         }
     }
-}
-
-/// The one implementation of cryptography that all of TLS here uses.
-pub(crate) fn provider() -> Arc<CryptoProvider> {
-    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    Arc::clone(PROVIDER.get_or_init(|| Arc::new(ring::default_provider())))
 }
 
 /// What new connections are served with; replaced as a whole. Empty without `[tls]`.

@@ -27,6 +27,7 @@ mod service;
 mod shutdown;
 mod tasks;
 mod telemetry;
+pub mod tls;
 pub mod trace;
 
 pub use backoff::Backoff;

@@ -1,16 +1,16 @@
 //! `[tls]`: HTTPS towards clients.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use service_kit::Invalid;
+use service_kit::tls::{Certificates, Files, RawCertificate, Unusable, files};
 
 use super::values::ms;
-use crate::tls::{Certificates, Files, MinVersion};
+use crate::tls::MinVersion;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -25,13 +25,6 @@ pub(crate) struct Raw {
     redirect: bool,
     redirect_port: u64,
     hsts_max_age_s: u64,
-}
-
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawCertificate {
-    chain_file: String,
-    key_file: String,
 }
 
 impl Default for Raw {
@@ -101,9 +94,7 @@ pub(super) fn parse(raw: &Raw) -> Result<Option<Tls>, Invalid> {
         Invalid::new("tls.redirect_port", raw.redirect_port, "not a port", "write the port that clients see")
     })?;
     let files = files(&raw.certificates)?;
-    let certificates = Certificates::load(&files, raw.strict_sni).map_err(|unusable| {
-        Invalid::new("tls.certificates", unusable.file.display(), unusable.reason, unusable.remedy)
-    })?;
+    let certificates = Certificates::load(&files, raw.strict_sni).map_err(Unusable::refused)?;
     Ok(Some(Tls {
         listen: raw.listen.iter().map(address).collect::<Result<_, _>>()?,
         files,
@@ -119,29 +110,6 @@ pub(super) fn parse(raw: &Raw) -> Result<Option<Tls>, Invalid> {
         redirect_port: raw.redirect.then_some(port),
         hsts: hsts(raw.hsts_max_age_s)?,
     }))
-}
-
-fn files(raw: &[RawCertificate]) -> Result<Vec<Files>, Invalid> {
-    if raw.is_empty() {
-        let remedy = "write [[tls.certificates]] with chain_file and key_file";
-        return Err(Invalid::new(
-            "tls.certificates",
-            "nothing",
-            "TLS needs at least one certificate",
-            remedy,
-        ));
-    }
-    let one = |(nth, raw): (usize, &RawCertificate)| {
-        if raw.chain_file.is_empty() {
-            let key = format!("tls.certificates[{nth}].chain_file");
-            let remedy = "write the path of a PEM file; key_file may be left out if the key is in it too";
-            return Err(Invalid::new(key, "nothing", "no certificate without a file", remedy));
-        }
-        let chain = PathBuf::from(&raw.chain_file);
-        let key = if raw.key_file.is_empty() { chain.clone() } else { PathBuf::from(&raw.key_file) };
-        Ok(Files { chain, key })
-    };
-    raw.iter().enumerate().map(one).collect()
 }
 
 fn hsts(max_age_s: u64) -> Result<Option<HeaderValue>, Invalid> {

@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use service_kit::tls::{Certificates, Files, Stamp};
 use tracing::{info, warn};
 
 use super::Live;
-use super::certificates::{Certificates, Files, Stamp};
 use crate::config::Config;
 use crate::metrics::Metrics;
 

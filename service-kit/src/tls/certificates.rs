@@ -18,32 +18,32 @@ use super::provider;
 
 /// Where one certificate is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Files {
+pub struct Files {
     /// PEM: the certificate, then those that signed it.
-    pub(crate) chain: PathBuf,
+    pub chain: PathBuf,
     /// PEM; may be the same file.
-    pub(crate) key: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Why a certificate cannot be used: which file, why, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {reason}; {remedy}", file.display())]
-pub(crate) struct Unusable {
-    pub(crate) file: PathBuf,
-    pub(crate) reason: String,
-    pub(crate) remedy: &'static str,
+pub struct Unusable {
+    pub file: PathBuf,
+    pub reason: String,
+    pub remedy: &'static str,
 }
 
 /// A file as it was: a change of any of these is a change of the file, also of one that a link now points to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub struct Stamp {
     modified: Option<SystemTime>,
     length: u64,
     inode: u64,
 }
 
 impl Stamp {
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub fn of(path: &Path) -> Option<Self> {
         let metadata = fs::metadata(path).ok()?;
         Some(Self { modified: metadata.modified().ok(), length: metadata.len(), inode: metadata.ino() })
     }
@@ -51,7 +51,7 @@ impl Stamp {
 
 /// Everything that can be presented.
 #[derive(Debug)]
-pub(crate) struct Certificates {
+pub struct Certificates {
     /// By name in lower case, wildcards as they stand (`*.example.com`). Several for one name are of different algorithms.
     names: HashMap<String, Vec<Arc<CertifiedKey>>>,
     /// For a client that asks for no name, or for one that nobody has; nothing if such clients are refused.
@@ -61,7 +61,7 @@ pub(crate) struct Certificates {
 
 impl Certificates {
     /// Reads them all. The first one is also for clients that ask for a name that none has, unless `strict`.
-    pub(crate) fn load(files: &[Files], strict: bool) -> Result<Self, Unusable> {
+    pub fn load(files: &[Files], strict: bool) -> Result<Self, Unusable> {
         let mut stamps = Vec::new();
         let mut names: HashMap<String, Vec<Arc<CertifiedKey>>> = HashMap::new();
         let mut owners: HashMap<String, &Path> = HashMap::new();
@@ -100,7 +100,7 @@ impl Certificates {
         Ok(Self { names, fallback: fallback.filter(|_| !strict), stamps })
     }
 
-    pub(super) fn stamps(&self) -> Vec<Stamp> {
+    pub fn stamps(&self) -> Vec<Stamp> {
         self.stamps.clone()
     }
 
