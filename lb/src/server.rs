@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use service_kit::lines::{self, Batch, Orders, Target};
 use service_kit::{Context, Error, Reloads};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::access_log::{self, Batch, Orders, Target};
+use crate::access_log;
 use crate::admin;
 use crate::config::Config;
 use crate::connection::Speaks;
@@ -38,7 +39,8 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     cx.metrics.register(|registry| metrics.register(registry));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
     let snapshot = Snapshot::empty(Arc::new(cx.settings.clone()), &metrics);
-    let (access_log, lines) = access_log::channel(metrics.access_log_dropped.clone(), &cx.identity.instance);
+    let (access_log, batches) =
+        access_log::channel(metrics.access_log_dropped.clone(), &cx.identity.instance);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
         counts: Counts::new(Instant::now()),
@@ -76,7 +78,7 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     }
     cx.tasks.spawn("certificates", until(&served, watch_certificates(Arc::clone(&shared))));
     let reloads = cx.reloads();
-    let orders = log_accesses(&cx, &shared, lines, served.clone())?;
+    let orders = log_accesses(&cx, &shared, batches, served.clone())?;
     cx.tasks.spawn("reload", until(&served, reload(reloads, Arc::clone(&shared), orders)));
     tell(&cx, &shared, &served);
 
@@ -116,13 +118,13 @@ where
 fn log_accesses(
     cx: &Context<Config>,
     shared: &Shared,
-    lines: mpsc::Receiver<Batch>,
+    batches: mpsc::Receiver<Batch>,
     served: CancellationToken,
 ) -> Result<Orders, Error> {
     let orders = Orders::new(log_target(&cx.settings));
     let metrics = &shared.metrics;
     let counts = (metrics.access_log_written.clone(), metrics.access_log_dropped.clone());
-    let writer = access_log::write(orders.clone(), lines, counts, served);
+    let writer = lines::write("access log", orders.clone(), batches, counts, served);
     cx.tasks.spawn_worker("access-log", move || writer)?;
     Ok(orders)
 }

@@ -14,6 +14,7 @@ mod handover;
 pub mod health;
 mod identity;
 mod keyring;
+pub mod lines;
 mod metrics;
 pub mod net;
 mod networks;

@@ -1,11 +1,10 @@
 //! `[access_log]`: whether each request leaves a line, how it looks and where it goes.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 use service_kit::Invalid;
+use service_kit::lines::Target;
 
-use crate::access_log::{AccessLog, Format, Target};
+use crate::access_log::{AccessLog, Format};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -40,13 +39,6 @@ pub(super) fn parse(raw: &Raw) -> Result<Option<AccessLog>, Invalid> {
             "write 0 to 1, 1 for every request",
         ));
     }
-    if raw.file.is_empty() {
-        let remedy = "write a path, stdout, or format = \"off\"";
-        return Err(Invalid::new("access_log.file", "''", "no place for the lines", remedy));
-    }
-    let target = match raw.file.as_str() {
-        "stdout" => Target::Stdout,
-        path => Target::File(PathBuf::from(path)),
-    };
+    let target = Target::parse("access_log.file", &raw.file)?;
     Ok(format.map(|format| AccessLog { format, target, sample: raw.sample }))
 }

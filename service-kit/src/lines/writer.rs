@@ -14,7 +14,7 @@ use super::{Batch, Target};
 
 /// Tells the writer where to write. Clones tell the same one.
 #[derive(Debug, Clone)]
-pub(crate) struct Orders {
+pub struct Orders {
     inner: Arc<Inner>,
 }
 
@@ -26,12 +26,12 @@ struct Inner {
 }
 
 impl Orders {
-    pub(crate) fn new(target: Option<Target>) -> Self {
+    pub fn new(target: Option<Target>) -> Self {
         Self { inner: Arc::new(Inner { target: Mutex::new(target), changed: Notify::new() }) }
     }
 
     /// Opens the file again, or another one: what logrotate's SIGHUP asks for.
-    pub(crate) fn reopen(&self, target: Option<Target>) {
+    pub fn reopen(&self, target: Option<Target>) {
         *self.inner.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
         self.inner.changed.notify_one();
     }
@@ -42,20 +42,21 @@ impl Orders {
 }
 
 /// Writes batches until every worker is gone (`served`) and nothing is left. Run it on a thread of its own: it blocks on
-/// the disk. Counts lines written and lines dropped.
-pub(crate) async fn write(
+/// the disk. Counts lines written and lines dropped. `what` is the log's name in our own.
+pub async fn write(
+    what: &'static str,
     orders: Orders,
     mut batches: mpsc::Receiver<Batch>,
     (written, dropped): (Counter, Counter),
     served: CancellationToken,
 ) {
-    let mut sink = Sink { target: orders.target(), file: None, failing: false };
+    let mut sink = Sink::new(what, &orders);
     loop {
         let batch = tokio::select! {
             biased;
             // What was handed over before the signal may go to either file.
             () = orders.inner.changed.notified() => {
-                sink = Sink { target: orders.target(), file: None, failing: false };
+                sink = Sink::new(what, &orders);
                 // At once, and not with the next line: who rotates looks for the file.
                 sink.look();
                 continue;
@@ -77,12 +78,17 @@ pub(crate) async fn write(
 
 /// Where lines go now. It logs when that begins to fail and when it ends, not each time.
 struct Sink {
+    what: &'static str,
     target: Option<Target>,
     file: Option<File>,
     failing: bool,
 }
 
 impl Sink {
+    fn new(what: &'static str, orders: &Orders) -> Self {
+        Self { what, target: orders.target(), file: None, failing: false }
+    }
+
     fn look(&mut self) {
         if self.target.is_some() {
             self.write(&[]);
@@ -90,18 +96,19 @@ impl Sink {
     }
 
     fn write(&mut self, bytes: &[u8]) -> bool {
+        let what = self.what;
         let outcome = match self.open() {
             Ok(file) => file.write_all(bytes),
             Err(error) => Err(error),
         };
         match &outcome {
-            Ok(()) if std::mem::take(&mut self.failing) => info!("access log is written again"),
+            Ok(()) if std::mem::take(&mut self.failing) => info!("{what} is written again"),
             Ok(()) => {}
             Err(error) => {
                 // The disk may have room again later, and the folder may be back.
                 self.file = None;
                 if !std::mem::replace(&mut self.failing, true) {
-                    warn!(%error, target = ?self.target, "access log cannot be written: lines are dropped and counted");
+                    warn!(%error, target = ?self.target, "{what} cannot be written: lines are dropped and counted");
                 }
             }
         }
@@ -138,8 +145,10 @@ mod tests {
         let orders = Orders::new(Some(Target::File(path.clone())));
         let (served, (sender, inbox)) = (CancellationToken::new(), mpsc::channel(8));
         let (written, dropped) = (Counter::default(), Counter::default());
-        let running =
-            tokio::spawn(write(orders.clone(), inbox, (written.clone(), dropped.clone()), served.clone()));
+        let running = {
+            let counts = (written.clone(), dropped.clone());
+            tokio::spawn(write("log", orders.clone(), inbox, counts, served.clone()))
+        };
         sender.send(batch("one\n")).await.unwrap();
         while written.get() < 1 {
             tokio::task::yield_now().await;
@@ -165,7 +174,8 @@ mod tests {
         let (served, (sender, inbox)) = (CancellationToken::new(), mpsc::channel(8));
         let (written, dropped) = (Counter::default(), Counter::default());
         let orders = Orders::new(Some(Target::File(path.clone())));
-        let running = tokio::spawn(write(orders, inbox, (written.clone(), dropped.clone()), served.clone()));
+        let running =
+            tokio::spawn(write("log", orders, inbox, (written.clone(), dropped.clone()), served.clone()));
         sender.send(batch("one\ntwo\n")).await.unwrap();
         while dropped.get() < 2 {
             tokio::task::yield_now().await;
