@@ -1,4 +1,4 @@
-//! From the octets of a query to the octets of its answer. The same function serves UDP and TCP; it owns nothing, reads
+//! From the octets of a query to the octets of its answer. The same function serves all transports; it owns nothing, reads
 //! no socket and no clock (but to explain itself), and any octets are an acceptable query.
 
 use crate::cookie::Standing;
@@ -8,7 +8,8 @@ use crate::resolve::{Asker, Part, Reply, Scratch, resolve};
 use crate::roster::now_unix_ms;
 use crate::steering::Client;
 use crate::steering::why::why;
-use crate::wire::query::Header;
+use crate::wire::options::put_padding;
+use crate::wire::query::{Edns, Header};
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
 use crate::zone::{Draw, Order, Rrset, Zones};
 use std::net::IpAddr;
@@ -19,23 +20,43 @@ pub const UDP_BYTES_MIN: u16 = 512;
 pub const TCP_BYTES_MAX: usize = 65_535;
 /// An OPT record without options.
 const OPT_BYTES: usize = 11;
+/// An option without its value.
+const OPTION_BYTES: usize = 4;
+/// Padded answers have a multiple of so many octets (RFC 8467 section 4.1).
+const PADDED_BYTES: usize = 468;
 
-/// The two ways a query arrives.
+/// The ways a query arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     Udp,
     Tcp,
+    /// RFC 7858.
+    Tls,
+    /// RFC 8484.
+    Https,
 }
 
 impl Transport {
-    pub const ALL: [Transport; 2] = [Transport::Udp, Transport::Tcp];
+    pub const ALL: [Transport; 4] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Https];
 
     /// The name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Https => "https",
         }
+    }
+
+    /// Whether messages are framed on a connection that is DNS's own, so that a query may have several in answer.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
+
+    /// Whether whoever listens sees the lengths of messages alone.
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Https)
     }
 }
 
@@ -153,7 +174,7 @@ fn chaos(query: &Query, text: &str, options: &[u8], terms: Terms<'_>, out: &mut 
     writer.put(&data).expect(fits);
     writer.patch_u16(6, 1);
     if let Some(edns) = query.edns {
-        opt(&mut writer, Rcode::NoError, edns.dnssec_ok, options, terms).expect(fits);
+        opt(&mut writer, Rcode::NoError, &edns, options, terms).expect(fits);
     }
     Verdict::Answered { rcode: Rcode::NoError, truncated: false }
 }
@@ -193,7 +214,7 @@ fn write_message(
     out: &mut Vec<u8>,
 ) -> Verdict {
     let bytes_max = match terms.transport {
-        Transport::Tcp => TCP_BYTES_MAX,
+        Transport::Tcp | Transport::Tls | Transport::Https => TCP_BYTES_MAX,
         Transport::Udp => {
             let asked = query.edns.map_or(UDP_BYTES_MIN, |edns| edns.payload_bytes);
             let most = terms.udp_payload_bytes_max.max(UDP_BYTES_MIN);
@@ -201,7 +222,11 @@ fn write_message(
         }
     };
     let bytes_max = bytes_max - reserved;
-    let held_back = if query.edns.is_some() { OPT_BYTES + options.len() } else { 0 };
+    let held_back = match &query.edns {
+        Some(edns) if is_padded(edns, terms) => OPT_BYTES + options.len() + OPTION_BYTES,
+        Some(_) => OPT_BYTES + options.len(),
+        None => 0,
+    };
     let mut writer = Writer::new(out, bytes_max - held_back);
     let mut rcode = reply.map_or(Rcode::NoError, |reply| reply.rcode);
     let aa = reply.is_some_and(|reply| reply.authoritative);
@@ -227,7 +252,7 @@ fn write_message(
     }
     if let Some(edns) = query.edns {
         writer.limit(bytes_max);
-        opt(&mut writer, rcode, edns.dnssec_ok, options, terms).expect("room was held back");
+        opt(&mut writer, rcode, &edns, options, terms).expect("room was held back");
     }
     Verdict::Answered { rcode, truncated }
 }
@@ -353,16 +378,32 @@ pub(crate) fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Res
 fn opt(
     writer: &mut Writer<'_>,
     rcode: Rcode,
-    dnssec_ok: bool,
+    edns: &Edns,
     options: &[u8],
     terms: Terms<'_>,
 ) -> Result<(), Full> {
     writer.put(&[0])?;
     writer.put_u16(RecordType::OPT.0)?;
     writer.put_u16(terms.udp_payload_bytes_max.max(UDP_BYTES_MIN))?;
-    writer.put(&[rcode.high(), 0, if dnssec_ok { 0x80 } else { 0 }, 0])?;
-    writer.put_u16(u16::try_from(options.len()).map_err(|_| Full)?)?;
+    writer.put(&[rcode.high(), 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0])?;
+    let length_at = writer.bytes();
+    writer.put_u16(0)?;
     writer.put(options)?;
+    if is_padded(edns, terms) {
+        let before = writer.bytes() + OPTION_BYTES;
+        let padding = (before.next_multiple_of(PADDED_BYTES) - before).min(writer.room() - OPTION_BYTES);
+        let mut octets = Vec::new();
+        put_padding(&mut octets, padding);
+        writer.put(&octets)?;
+    }
+    let length = writer.bytes() - length_at - 2;
+    writer.patch_u16(length_at, u16::try_from(length).map_err(|_| Full)?);
     writer.add_u16(10, 1);
     Ok(())
+}
+
+/// Whether the length of the answer is to tell nothing of its content: for clients that ask for it, where nobody sees the
+/// content either (RFC 7830 section 4).
+fn is_padded(edns: &Edns, terms: Terms<'_>) -> bool {
+    edns.version == 0 && edns.options.padding && terms.transport.is_encrypted()
 }

@@ -1,10 +1,12 @@
 //! The configuration: what files and variables may say, and what the program works with.
 
+mod encrypted;
 mod extras;
 mod health;
 mod steering;
 mod transfer;
 
+pub use encrypted::{Encrypted, Https};
 pub use extras::{ExtrasPlan, RawCookies, RawIdentity, RawRateLimit};
 pub use transfer::Transfers;
 
@@ -35,6 +37,8 @@ pub struct Config {
     pub udp_payload_bytes_max: u16,
     pub udp_receive_buffer_bytes: usize,
     pub tcp: TcpLimits,
+    /// DNS over TLS and over HTTPS, where there is any.
+    pub encrypted: Option<Encrypted>,
     pub extras: ExtrasPlan,
     pub steering: Arc<Steering>,
     pub transfers: Transfers,
@@ -50,7 +54,7 @@ pub struct ZoneFiles {
     pub watch_interval: Option<Duration>,
 }
 
-/// What clients may cost over TCP.
+/// What clients may cost over TCP, plain or below TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcpLimits {
     pub connections_max: usize,
@@ -73,6 +77,8 @@ pub struct Raw {
     pub answers: RawAnswers,
     pub udp: RawUdp,
     pub tcp: RawTcp,
+    tls: encrypted::RawTls,
+    https: encrypted::RawHttps,
     pub identity: RawIdentity,
     pub cookies: RawCookies,
     pub rate_limit: RawRateLimit,
@@ -218,6 +224,7 @@ impl Settings for Config {
                 1 << 30,
             )?,
             tcp: tcp(&raw.tcp)?,
+            encrypted: encrypted::parse(&raw.tls, &raw.https)?,
             extras: extras::plan(raw.identity, &raw.cookies, &raw.rate_limit)?,
             steering: Arc::new(steering::parse(&raw.health, raw.steering, &raw.pools, &raw.choices)?),
             transfers: transfer::parse(&raw.transfer)?,

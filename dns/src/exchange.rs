@@ -1,12 +1,12 @@
 //! One message in, and what becomes of it: signatures are checked and given (RFC 8945), transfers begin (RFC 5936), and
-//! everything else is for [`answer`](crate::answer::answer). The slow path of UDP and all of TCP come through here.
+//! everything else is for [`answer`](crate::answer::answer). All come through here but for the fast path of UDP.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use service_kit::Networks;
 
-use crate::answer::{Terms, Transport, Verdict, answer_within, header_only, refuse};
+use crate::answer::{Terms, Verdict, answer_within, header_only, refuse};
 use crate::transfer::{Transfer, client_serial};
 use crate::tsig::{Checked, Keys, Refusal, Signer, strip};
 use crate::wire::query::{HEADER_BYTES, Header};
@@ -29,7 +29,7 @@ pub struct Rules {
     pub signed: bool,
 }
 
-/// What becomes of a message over TCP.
+/// What becomes of a message of a stream.
 #[derive(Debug)]
 pub enum Outcome {
     /// As of a datagram.
@@ -39,7 +39,7 @@ pub enum Outcome {
 }
 
 impl Exchange {
-    /// Answers a datagram by appending one message to `out`, or none.
+    /// Answers a datagram, or a request of HTTP, by appending one message to `out`, or none.
     pub fn datagram(
         &self,
         packet: &[u8],
@@ -65,7 +65,7 @@ impl Exchange {
         }
     }
 
-    /// Answers a message over TCP, or begins a transfer.
+    /// Answers a message of a stream, or begins a transfer.
     pub fn message(
         &self,
         packet: &[u8],
@@ -115,8 +115,8 @@ impl Exchange {
     fn asked(&self, packet: &[u8], signer: Option<&Signer>, zones: &Zones, terms: Terms<'_>) -> Asked {
         let Some(record_type) = question_type(packet) else { return Asked::Other };
         let of_changes = record_type == RecordType::IXFR;
-        // Over UDP only changes can be asked for (RFC 5936 section 4.2).
-        if !of_changes && (record_type != RecordType::AXFR || terms.transport == Transport::Udp) {
+        // Where an answer is one message, only changes can be asked for (RFC 5936 section 4.2).
+        if !of_changes && (record_type != RecordType::AXFR || !terms.transport.is_stream()) {
             return Asked::Other;
         }
         let Ok(query) = Query::parse(packet) else { return Asked::Other };

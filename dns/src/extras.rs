@@ -73,7 +73,7 @@ impl Extras {
         if let Some(subnet) = &asked.subnet {
             options::put_subnet(&mut outcome.octets, subnet, scope_bits);
         }
-        if asked.tcp_keepalive && transport == Transport::Tcp && self.tcp_idle_tenths > 0 {
+        if asked.tcp_keepalive && transport.is_stream() && self.tcp_idle_tenths > 0 {
             options::put_tcp_keepalive(&mut outcome.octets, self.tcp_idle_tenths);
         }
         outcome

@@ -80,7 +80,7 @@ fn check_answer(packet: &[u8], transport: Transport, verdict: Verdict, octets: &
     };
     let asked = Query::parse(packet).ok().and_then(|query| query.edns);
     let most = match transport {
-        Transport::Tcp => u16::MAX,
+        Transport::Tcp | Transport::Tls | Transport::Https => u16::MAX,
         Transport::Udp => asked
             .as_ref()
             .map_or(UDP_BYTES_MIN, |edns| edns.payload_bytes.clamp(UDP_BYTES_MIN, UDP_BYTES_MAX)),

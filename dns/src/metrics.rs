@@ -18,13 +18,14 @@ type Labels = Vec<(&'static str, String)>;
 #[derive(Debug, Clone)]
 pub struct Metrics {
     /// By transport, then by [`Rcode::index`].
-    answers: [[Counter; Rcode::ALL.len()]; 2],
-    truncated: [Counter; 2],
+    answers: [[Counter; Rcode::ALL.len()]; Transport::ALL.len()],
+    truncated: [Counter; Transport::ALL.len()],
     by_path: [Counter; Path::ALL.len()],
     pub path_mismatch: Counter,
     dropped: [Counter; Drop::ALL.len()],
-    closed: [Counter; Closed::ALL.len()],
-    pub tcp_connections: Gauge,
+    /// By transport, then by reason.
+    closed: [[Counter; Closed::ALL.len()]; Transport::ALL.len()],
+    connections: [Gauge; Transport::ALL.len()],
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
     zone_serial: Family<Labels, Gauge>,
@@ -80,7 +81,7 @@ impl Drop {
     ];
 }
 
-/// Why a TCP connection ended.
+/// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closed {
     /// The client closed it.
@@ -99,10 +100,12 @@ pub enum Closed {
     TooMany,
     /// Not taken up: too many from this client.
     TooManyOfClient,
+    /// No TLS, or not in time.
+    Handshake,
 }
 
 impl Closed {
-    const ALL: [(Closed, &str); 8] = [
+    const ALL: [(Closed, &str); 9] = [
         (Closed::Client, "client"),
         (Closed::Idle, "idle"),
         (Closed::SlowReader, "slow-reader"),
@@ -111,6 +114,7 @@ impl Closed {
         (Closed::Stopping, "stopping"),
         (Closed::TooMany, "too-many"),
         (Closed::TooManyOfClient, "too-many-of-client"),
+        (Closed::Handshake, "handshake"),
     ];
 }
 
@@ -122,6 +126,7 @@ impl Metrics {
         let by_path: Family<Labels, Counter> = Family::default();
         let dropped: Family<Labels, Counter> = Family::default();
         let closed: Family<Labels, Counter> = Family::default();
+        let connections: Family<Labels, Gauge> = Family::default();
         let reloads: Family<Labels, Counter> = Family::default();
         let transferred: Family<Labels, Counter> = Family::default();
         let notified: Family<Labels, Counter> = Family::default();
@@ -139,8 +144,16 @@ impl Metrics {
             by_path: Path::ALL.map(|(_, path)| of(&by_path, vec![("path", path.to_string())])),
             path_mismatch: Counter::default(),
             dropped: Drop::ALL.map(|(_, reason)| of(&dropped, vec![("reason", reason.to_string())])),
-            closed: Closed::ALL.map(|(_, reason)| of(&closed, vec![("reason", reason.to_string())])),
-            tcp_connections: Gauge::default(),
+            closed: Transport::ALL.map(|via| match via {
+                // It has no connections.
+                Transport::Udp => Default::default(),
+                via => Closed::ALL
+                    .map(|(_, reason)| of(&closed, vec![transport(via), ("reason", reason.to_string())])),
+            }),
+            connections: Transport::ALL.map(|via| match via {
+                Transport::Udp => Gauge::default(),
+                via => connections.get_or_create(&vec![transport(via)]).clone(),
+            }),
             reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
             reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
             zone_serial: Family::default(),
@@ -161,8 +174,12 @@ impl Metrics {
             metrics.path_mismatch.clone(),
         );
         registry.register("packets_dropped", "Packets that got no answer, by reason", dropped);
-        registry.register("tcp_closed", "TCP connections that ended or were refused, by reason", closed);
-        registry.register("tcp_connections", "TCP connections open now", metrics.tcp_connections.clone());
+        registry.register(
+            "tcp_closed",
+            "Connections that ended or were refused, by transport and reason",
+            closed,
+        );
+        registry.register("tcp_connections", "Connections open now, by transport", connections);
         registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
         registry.register("transfers", "Zones taken by secondaries, by outcome", transferred);
         registry.register("notifications", "Secondaries told of a new serial, by outcome", notified);
@@ -217,8 +234,13 @@ impl Metrics {
         self.dropped[reason as usize].inc();
     }
 
-    pub fn closed(&self, reason: Closed) {
-        self.closed[reason as usize].inc();
+    pub fn closed(&self, via: Transport, reason: Closed) {
+        self.closed[via as usize][reason as usize].inc();
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self, via: Transport) -> &Gauge {
+        &self.connections[via as usize]
     }
 
     /// Counts one look at a target.

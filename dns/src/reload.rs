@@ -79,11 +79,12 @@ impl Publisher {
     }
 
     /// Reloads at every SIGHUP, and when a file was changed if that is wanted; derives the zones anew whenever the roster
-    /// says so. Listeners and limits stay as they are until a restart.
-    pub async fn run(mut self, mut files: ZoneFiles, mut reloads: Reloads<Config>) {
+    /// says so. `also` takes what else may change. Listeners and limits stay as they are until a restart.
+    pub async fn run(mut self, mut files: ZoneFiles, mut reloads: Reloads<Config>, also: impl Fn(&Config)) {
         loop {
             let steering = tokio::select! {
                 config = reloads.next() => {
+                    also(&config);
                     files = config.zones;
                     Some(config.steering)
                 }

@@ -8,12 +8,14 @@ use crate::metrics::Metrics;
 use crate::notify::Secondary;
 use crate::reload::Publisher;
 use crate::roster::Roster;
-use crate::tcp::{self, Listeners};
+use crate::tcp::{self, Listeners, Speaks};
+use crate::tls::{DOT, Secure};
 use crate::udp::{self, Service};
 use service_kit::{Context, Error};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tracing::{error, warn};
 
 /// Starts the server and runs it until it is told to stop.
 pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
@@ -45,16 +47,60 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
         cx.bound(&name, bound.address);
         serve_udp(&cx, &name, bound.udp, &service)?;
         let listener = tokio::net::TcpListener::from_std(bound.tcp)?;
-        let accept = tcp::accept(listener, listeners.clone());
+        let accept = tcp::accept(listener, Speaks::Tcp, listeners.clone());
         cx.tasks.spawn(format!("tcp-listener {}", bound.address), accept);
     }
+    let secured = serve_encrypted(&cx, &config, &listeners)?;
     notify(&cx, &config, &publisher, &service);
     let reloads = cx.reloads();
     let stopping = cx.shutdown.stopping();
     cx.tasks.spawn("reload", async move {
-        stopping.run_until_cancelled(publisher.run(config.zones, reloads)).await;
+        let also = |config: &Config| secured.reload(config);
+        stopping.run_until_cancelled(publisher.run(config.zones, reloads, also)).await;
     });
     cx.run().await
+}
+
+/// What is served over TLS, for certificates to be replaced.
+struct Secured(Vec<Arc<Secure>>);
+
+impl Secured {
+    fn reload(&self, config: &Config) {
+        match &config.encrypted {
+            Some(encrypted) => {
+                for secure in &self.0 {
+                    if let Err(error) = secure.replace(&encrypted.certificates) {
+                        error!(%error, "certificates kept: the new ones cannot be used");
+                    }
+                }
+            }
+            None if !self.0.is_empty() => {
+                warn!("tls.listen and https.listen change only with a restart: certificates kept");
+            }
+            None => {}
+        }
+    }
+}
+
+/// Binds and serves DNS over TLS, where it is wanted.
+fn serve_encrypted(cx: &Context<Config>, config: &Config, listeners: &Listeners) -> Result<Secured, Error> {
+    let Some(encrypted) = &config.encrypted else { return Ok(Secured(Vec::new())) };
+    let secure = |protocols| {
+        Secure::new(&encrypted.certificates, protocols, encrypted.handshake_timeout).map(Arc::new)
+    };
+    let tls = secure(DOT)?;
+    let kinds = [("tls", &encrypted.tls_listen, Speaks::Tls(tls.clone()))];
+    for (name, addresses, speaks) in kinds {
+        for (index, address) in addresses.iter().enumerate() {
+            let listener = service_kit::net::bind_tcp(*address)?;
+            let bound = listener.local_addr()?;
+            cx.bound(&if index == 0 { name.to_string() } else { format!("{name}-{}", index + 1) }, bound);
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            let accept = tcp::accept(listener, speaks.clone(), listeners.clone());
+            cx.tasks.spawn(format!("{name}-listener {bound}"), accept);
+        }
+    }
+    Ok(Secured(vec![tls]))
 }
 
 /// A task for each secondary that is to hear of new serials.

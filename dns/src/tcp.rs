@@ -1,4 +1,4 @@
-//! DNS over TCP (RFC 7766): a length before each message, many queries on one connection, answered in the order they
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858): a length before each message, many queries on one connection, answered in the order they
 //! came. One task owns a connection; it does not read while it writes, so a client that does not take its answers holds
 //! up only itself, and its buffers are bounded by the longest query and one answer.
 
@@ -8,13 +8,15 @@ use crate::config::TcpLimits;
 use crate::exchange::Outcome;
 use crate::metrics::{Closed, Metrics};
 use crate::notify::now_s;
+use crate::tls::Secure;
 use crate::transfer::Transfer;
 use crate::tsig::Signer;
 use crate::udp::Service;
 use service_kit::{Shutdown, Tasks};
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -35,51 +37,107 @@ pub struct Listeners {
     pub shutdown: Shutdown,
 }
 
+/// What the connections of one listener speak.
+#[derive(Debug, Clone)]
+pub enum Speaks {
+    Tcp,
+    Tls(Arc<Secure>),
+}
+
+impl Speaks {
+    fn transport(&self) -> Transport {
+        match self {
+            Speaks::Tcp => Transport::Tcp,
+            Speaks::Tls(_) => Transport::Tls,
+        }
+    }
+}
+
 /// Accepts until told to stop. Connections over a limit are closed at once, which tells a resolver to go elsewhere.
-pub async fn accept(listener: TcpListener, shared: Listeners) {
-    let Listeners { service, clients, limits, tasks, shutdown } = shared;
-    let stopping = shutdown.stopping();
+pub async fn accept(listener: TcpListener, speaks: Speaks, shared: Listeners) {
+    let stopping = shared.shutdown.stopping();
+    let via = speaks.transport();
     loop {
         let (stream, peer) = tokio::select! {
             biased;
             () = stopping.cancelled() => return,
             accepted = service_kit::net::accept(&listener) => accepted,
         };
-        match Clients::admit(&clients, peer.ip()) {
+        match Clients::admit(&shared.clients, peer.ip()) {
             Ok(permit) => {
-                let connection = Connection {
-                    stream,
-                    client: peer.ip(),
-                    service: service.clone(),
-                    limits: limits.clone(),
-                    shutdown: shutdown.clone(),
-                };
-                tasks.spawn("tcp-connection", connection.run(peer, permit));
+                let opened = serve(stream, peer, permit, speaks.clone(), shared.clone());
+                shared.tasks.spawn(format!("{}-connection", via.as_str()), opened);
             }
-            Err(reason) => service.metrics.closed(reason),
+            Err(reason) => shared.service.metrics.closed(via, reason),
         }
     }
 }
 
-struct Connection {
+/// Serves one connection from its first octet to its end.
+async fn serve(stream: TcpStream, peer: SocketAddr, permit: Permit, speaks: Speaks, shared: Listeners) {
+    let via = speaks.transport();
+    let open = OpenConnection::new(&shared.service.metrics, via);
+    let aborted = shared.shutdown.aborted();
+    let reason = tokio::select! {
+        reason = speak(stream, peer.ip(), speaks, &shared) => reason,
+        () = aborted.cancelled() => Closed::Stopping,
+    };
+    tracing::debug!(%peer, transport = via.as_str(), ?reason, "connection ended");
+    open.metrics.closed(via, reason);
+    drop(permit);
+}
+
+/// Says why it ended.
+async fn speak(stream: TcpStream, client: IpAddr, speaks: Speaks, shared: &Listeners) -> Closed {
+    let transport = speaks.transport();
+    match speaks {
+        Speaks::Tcp => Connection::new(stream, client, transport, shared).serve().await,
+        Speaks::Tls(secure) => {
+            let stream = match handshake(&secure, stream, shared).await {
+                Ok(stream) => stream,
+                Err(reason) => return reason,
+            };
+            let mut connection = Connection::new(stream, client, transport, shared);
+            let reason = connection.serve().await;
+            connection.goodbye().await;
+            reason
+        }
+    }
+}
+
+/// No TLS is begun while stopping.
+async fn handshake(
+    secure: &Secure,
     stream: TcpStream,
+    shared: &Listeners,
+) -> Result<Box<tokio_rustls::server::TlsStream<TcpStream>>, Closed> {
+    let stopping = shared.shutdown.stopping();
+    tokio::select! {
+        biased;
+        accepted = secure.accept(stream) => accepted,
+        () = stopping.cancelled() => Err(Closed::Stopping),
+    }
+}
+
+struct Connection<S> {
+    stream: S,
     client: IpAddr,
+    transport: Transport,
     service: Service,
     limits: Arc<TcpLimits>,
     shutdown: Shutdown,
 }
 
-impl Connection {
-    async fn run(mut self, peer: SocketAddr, permit: Permit) {
-        let open = OpenConnection::new(&self.service.metrics);
-        let aborted = self.shutdown.aborted();
-        let reason = tokio::select! {
-            reason = self.serve() => reason,
-            () = aborted.cancelled() => Closed::Stopping,
-        };
-        tracing::debug!(%peer, ?reason, "connection ended");
-        open.metrics.closed(reason);
-        drop(permit);
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S, client: IpAddr, transport: Transport, shared: &Listeners) -> Connection<S> {
+        Connection {
+            stream,
+            client,
+            transport,
+            service: shared.service.clone(),
+            limits: shared.limits.clone(),
+            shutdown: shared.shutdown.clone(),
+        }
     }
 
     /// Serves until something ends the connection; says what did.
@@ -106,6 +164,10 @@ impl Connection {
                 };
                 match read {
                     Err(_) => return Closed::Idle,
+                    // Few clients take leave of TLS before they close.
+                    Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof && input.is_empty() => {
+                        return Closed::Client;
+                    }
                     Ok(Err(_)) => return Closed::Broken,
                     Ok(Ok(0)) if input.is_empty() => return Closed::Client,
                     Ok(Ok(0)) => return Closed::Malformed,
@@ -155,17 +217,17 @@ impl Connection {
     /// Appends the answer to one query with its length, unless it is none or a transfer.
     fn one(&self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> Outcome {
         let Service { zones, metrics, exchange, .. } = &self.service;
-        let terms = self.service.terms(Transport::Tcp, self.client);
+        let terms = self.service.terms(self.transport, self.client);
         let length_at = begin(output);
         let zones = zones.load();
         let outcome = exchange.message(query, &zones, terms, &mut |bound| random.usize(..bound), output);
         match outcome {
             Outcome::Told(verdict @ Verdict::Answered { .. }) => {
-                metrics.verdict(Transport::Tcp, verdict);
+                metrics.verdict(self.transport, verdict);
                 finish(output, length_at);
             }
             Outcome::Told(verdict) => {
-                metrics.verdict(Transport::Tcp, verdict);
+                metrics.verdict(self.transport, verdict);
                 output.truncate(length_at);
             }
             Outcome::Transfer(..) => output.truncate(length_at),
@@ -203,7 +265,12 @@ impl Connection {
     }
 
     async fn flush(&mut self, output: &mut Vec<u8>) -> Result<(), Closed> {
-        let written = timeout(self.limits.write_timeout, self.stream.write_all(output)).await;
+        let write = async {
+            self.stream.write_all(output).await?;
+            // TLS may hold records back.
+            self.stream.flush().await
+        };
+        let written = timeout(self.limits.write_timeout, write).await;
         output.clear();
         // A large answer is rare; its room is not kept for the life of a connection.
         output.shrink_to(FLUSH_BYTES);
@@ -212,6 +279,11 @@ impl Connection {
             Ok(Err(_)) => Err(Closed::Broken),
             Ok(Ok(())) => Ok(()),
         }
+    }
+
+    /// Ends TLS in form, so that the client knows that nothing was cut off.
+    async fn goodbye(&mut self) {
+        let _ = timeout(self.limits.write_timeout, self.stream.shutdown()).await;
     }
 }
 
@@ -241,17 +313,18 @@ fn complete(input: &[u8]) -> Option<usize> {
 /// Keeps the gauge of open connections right on every path.
 struct OpenConnection {
     metrics: Metrics,
+    via: Transport,
 }
 
 impl OpenConnection {
-    fn new(metrics: &Metrics) -> OpenConnection {
-        metrics.tcp_connections.inc();
-        OpenConnection { metrics: metrics.clone() }
+    fn new(metrics: &Metrics, via: Transport) -> OpenConnection {
+        metrics.connections(via).inc();
+        OpenConnection { metrics: metrics.clone(), via }
     }
 }
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        self.metrics.tcp_connections.dec();
+        self.metrics.connections(self.via).dec();
     }
 }

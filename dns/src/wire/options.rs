@@ -7,6 +7,7 @@ const NSID: u16 = 3;
 const CLIENT_SUBNET: u16 = 8;
 const COOKIE: u16 = 10;
 const TCP_KEEPALIVE: u16 = 11;
+const PADDING: u16 = 12;
 /// The longest server cookie (RFC 7873 section 4).
 const SERVER_BYTES_MAX: usize = 32;
 
@@ -19,6 +20,8 @@ pub struct Options {
     pub subnet: Option<Subnet>,
     /// How long may a connection be idle (RFC 7828)?
     pub tcp_keepalive: bool,
+    /// Is the length of the answer to be hidden (RFC 7830)?
+    pub padding: bool,
 }
 
 /// A cookie as it came (RFC 7873 section 4).
@@ -71,6 +74,7 @@ impl Options {
             match u16::from_be_bytes([*code_high, *code_low]) {
                 NSID => options.nsid = true,
                 TCP_KEEPALIVE => options.tcp_keepalive = true,
+                PADDING => options.padding = true,
                 COOKIE if options.cookie.is_none() => options.cookie = Some(cookie(value)?),
                 CLIENT_SUBNET if options.subnet.is_none() => options.subnet = Some(subnet(value)?),
                 _ => {}
@@ -142,6 +146,11 @@ pub fn put_tcp_keepalive(out: &mut Vec<u8>, tenths: u16) {
     put(out, TCP_KEEPALIVE, &[&tenths.to_be_bytes()]);
 }
 
+/// So many octets that say nothing.
+pub fn put_padding(out: &mut Vec<u8>, bytes: usize) {
+    put(out, PADDING, &[&vec![0; bytes]]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,6 +167,9 @@ mod tests {
             if options.tcp_keepalive {
                 words.push("keepalive".to_string());
             }
+            if options.padding {
+                words.push("padding".to_string());
+            }
             if let Some(cookie) = options.cookie {
                 words.push(format!("cookie {}/{}", HEXLOWER.encode(&cookie.client), cookie.server().len()));
             }
@@ -173,6 +185,7 @@ mod tests {
     fn what_is_known_is_read_and_the_rest_ignored() {
         check("", "");
         check("0003 0000 ff01 0002 abcd 000b 0000", "nsid, keepalive");
+        check("000c 0003 000000", "padding");
         check("ff01 0003 abcd", "FORMERR");
         check("ff01 00", "FORMERR");
     }

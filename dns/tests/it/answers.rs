@@ -552,7 +552,7 @@ fn check_size(count: usize, payload_bytes: Option<u16>, transport: Transport, ex
     let (_, octets) = ask(&zones, &packet, transport);
     let message = read(&octets);
     let limit = match (transport, payload_bytes) {
-        (Transport::Tcp, _) => 65_535,
+        (Transport::Tcp | Transport::Tls | Transport::Https, _) => 65_535,
         (Transport::Udp, asked) => usize::from(asked.unwrap_or(512).clamp(512, 1_232)),
     };
     assert!(octets.len() <= limit, "{} octets", octets.len());

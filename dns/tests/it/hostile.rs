@@ -20,7 +20,7 @@ fn beside_a_good_client(attack: impl FnOnce(&Server)) {
         server.connect().ask(&query("set.z.", "A"));
     }
     let baseline = eventually("an idle server", || {
-        (server.metric("dns_tcp_connections") == 0).then(|| server.descriptors())
+        (server.metric("dns_tcp_connections{transport=\"tcp\"}") == 0).then(|| server.descriptors())
     });
     let memory = server.resident_bytes();
     let done = AtomicBool::new(false);

@@ -30,7 +30,7 @@ fn hold(packet: &[u8]) -> Result<(), TestCaseError> {
         };
         let asked = Query::parse(packet).ok().and_then(|query| query.edns);
         let limit = match transport {
-            Transport::Tcp => 65_535,
+            Transport::Tcp | Transport::Tls | Transport::Https => 65_535,
             Transport::Udp => asked.map_or(512, |edns| edns.payload_bytes.clamp(512, 1_232)).into(),
         };
         prop_assert!(octets.len() <= limit, "{} octets, limit {limit}", octets.len());

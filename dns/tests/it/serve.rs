@@ -251,7 +251,7 @@ fn idle_and_dribbling_clients_are_let_go() {
     {
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "closed");
     }
-    assert_eq!(server.metric("dns_tcp_closed_total{reason=\"idle\"}"), 3);
+    assert_eq!(server.metric("dns_tcp_closed_total{transport=\"tcp\",reason=\"idle\"}"), 3);
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn a_client_that_does_not_take_its_answers_is_cut() {
     let mut client = server.connect();
     let packet = framed(&query("big.z.", "TXT"));
     // 52 kB each: more than the sockets' buffers hold. The server stops reading before it stops the connection.
-    let cut = "dns_tcp_closed_total{reason=\"slow-reader\"}";
+    let cut = "dns_tcp_closed_total{transport=\"tcp\",reason=\"slow-reader\"}";
     client.stream.set_nonblocking(true).unwrap();
     eventually("the cut", || {
         for _ in 0..100 {
@@ -300,8 +300,8 @@ fn connections_are_limited_by_client_and_in_all() {
     assert!(connect(3).is_none(), "a seventh in all");
     held.clear();
     eventually("room again", || connect(1));
-    assert_eq!(server.metric("dns_tcp_closed_total{reason=\"too-many-of-client\"}"), 1);
-    assert!(server.metric("dns_tcp_closed_total{reason=\"too-many\"}") >= 1);
+    assert_eq!(server.metric("dns_tcp_closed_total{transport=\"tcp\",reason=\"too-many-of-client\"}"), 1);
+    assert!(server.metric("dns_tcp_closed_total{transport=\"tcp\",reason=\"too-many\"}") >= 1);
 }
 
 fn socket_from(source: std::net::IpAddr, port: u16) -> std::net::TcpStream {
