@@ -1,7 +1,7 @@
 //! An authoritative DNS server that gives round robin its due.
 //!
 //! A packet goes down and its answer comes back: [`udp`] (by way of [`batch`]) and [`tcp`] own the sockets, the latter also
-//! those below [`tls`], [`fast`] answers what is common over UDP from octets laid out at load, [`answer`] turns any octets into octets, [`resolve`] picks the
+//! those below [`tls`] and [`https`], [`fast`] answers what is common over UDP from octets laid out at load, [`answer`] turns any octets into octets, [`resolve`] picks the
 //! sets, [`zone`] finds them, [`wire`] reads and writes. Zones come in from the side:
 //! [`directory`] reads master files with [`master`], and [`reload`] publishes a new snapshot that workers take up with
 //! their next packet. Names may be steered by health, weights and networks: [`roster`] owns what is known of that, [`probe`]
@@ -11,6 +11,7 @@ pub mod batch;
 pub mod bind;
 pub mod clients;
 pub mod config;
+pub mod https;
 pub mod notify;
 pub mod server;
 pub mod tcp;

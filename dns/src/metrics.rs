@@ -6,6 +6,7 @@ use crate::steering::derive::Offers;
 use crate::steering::plan::Target;
 use crate::wire::{Ignored, Rcode};
 use crate::zone::Zones;
+use http::StatusCode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,6 +27,7 @@ pub struct Metrics {
     /// By transport, then by reason.
     closed: [[Counter; Closed::ALL.len()]; Transport::ALL.len()],
     connections: [Gauge; Transport::ALL.len()],
+    responses: [Counter; STATUSES.len()],
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
     zone_serial: Family<Labels, Gauge>,
@@ -36,6 +38,9 @@ pub struct Metrics {
     notified: [Counter; 2],
     transferred: [Counter; 2],
 }
+
+/// What requests of HTTP are answered with; all others are a mistake of ours.
+const STATUSES: [u16; 8] = [200, 400, 404, 405, 408, 413, 415, 500];
 
 /// Who answered a UDP query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -127,6 +132,7 @@ impl Metrics {
         let dropped: Family<Labels, Counter> = Family::default();
         let closed: Family<Labels, Counter> = Family::default();
         let connections: Family<Labels, Gauge> = Family::default();
+        let responses: Family<Labels, Counter> = Family::default();
         let reloads: Family<Labels, Counter> = Family::default();
         let transferred: Family<Labels, Counter> = Family::default();
         let notified: Family<Labels, Counter> = Family::default();
@@ -154,6 +160,7 @@ impl Metrics {
                 Transport::Udp => Gauge::default(),
                 via => connections.get_or_create(&vec![transport(via)]).clone(),
             }),
+            responses: STATUSES.map(|status| of(&responses, vec![("status", status.to_string())])),
             reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
             reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
             zone_serial: Family::default(),
@@ -180,6 +187,7 @@ impl Metrics {
             closed,
         );
         registry.register("tcp_connections", "Connections open now, by transport", connections);
+        registry.register("https_responses", "Responses of DNS over HTTPS, by status", responses);
         registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
         registry.register("transfers", "Zones taken by secondaries, by outcome", transferred);
         registry.register("notifications", "Secondaries told of a new serial, by outcome", notified);
@@ -236,6 +244,12 @@ impl Metrics {
 
     pub fn closed(&self, via: Transport, reason: Closed) {
         self.closed[via as usize][reason as usize].inc();
+    }
+
+    /// Counts a response of HTTP.
+    pub fn responded(&self, status: StatusCode) {
+        let at = STATUSES.iter().position(|known| *known == status.as_u16());
+        self.responses[at.unwrap_or(STATUSES.len() - 1)].inc();
     }
 
     /// How many connections are open.

@@ -9,7 +9,7 @@ use crate::notify::Secondary;
 use crate::reload::Publisher;
 use crate::roster::Roster;
 use crate::tcp::{self, Listeners, Speaks};
-use crate::tls::{DOT, Secure};
+use crate::tls::{DOT, HTTP, Secure};
 use crate::udp::{self, Service};
 use service_kit::{Context, Error};
 use std::collections::HashMap;
@@ -88,8 +88,11 @@ fn serve_encrypted(cx: &Context<Config>, config: &Config, listeners: &Listeners)
     let secure = |protocols| {
         Secure::new(&encrypted.certificates, protocols, encrypted.handshake_timeout).map(Arc::new)
     };
-    let tls = secure(DOT)?;
-    let kinds = [("tls", &encrypted.tls_listen, Speaks::Tls(tls.clone()))];
+    let (tls, https) = (secure(DOT)?, secure(HTTP)?);
+    let kinds = [
+        ("tls", &encrypted.tls_listen, Speaks::Tls(tls.clone())),
+        ("https", &encrypted.https_listen, Speaks::Https(https.clone(), encrypted.https.clone())),
+    ];
     for (name, addresses, speaks) in kinds {
         for (index, address) in addresses.iter().enumerate() {
             let listener = service_kit::net::bind_tcp(*address)?;
@@ -100,7 +103,7 @@ fn serve_encrypted(cx: &Context<Config>, config: &Config, listeners: &Listeners)
             cx.tasks.spawn(format!("{name}-listener {bound}"), accept);
         }
     }
-    Ok(Secured(vec![tls]))
+    Ok(Secured(vec![tls, https]))
 }
 
 /// A task for each secondary that is to hear of new serials.

@@ -4,8 +4,9 @@
 
 use crate::answer::{Transport, Verdict};
 use crate::clients::{Clients, Permit};
-use crate::config::TcpLimits;
+use crate::config::{Https, TcpLimits};
 use crate::exchange::Outcome;
+use crate::https;
 use crate::metrics::{Closed, Metrics};
 use crate::notify::now_s;
 use crate::tls::Secure;
@@ -42,6 +43,7 @@ pub struct Listeners {
 pub enum Speaks {
     Tcp,
     Tls(Arc<Secure>),
+    Https(Arc<Secure>, Arc<Https>),
 }
 
 impl Speaks {
@@ -49,6 +51,7 @@ impl Speaks {
         match self {
             Speaks::Tcp => Transport::Tcp,
             Speaks::Tls(_) => Transport::Tls,
+            Speaks::Https(..) => Transport::Https,
         }
     }
 }
@@ -102,6 +105,10 @@ async fn speak(stream: TcpStream, client: IpAddr, speaks: Speaks, shared: &Liste
             connection.goodbye().await;
             reason
         }
+        Speaks::Https(secure, terms) => match handshake(&secure, stream, shared).await {
+            Ok(stream) => https::serve(stream, client, &terms, shared).await,
+            Err(reason) => reason,
+        },
     }
 }
 

@@ -7,11 +7,13 @@
 )]
 
 mod answers;
+mod authority;
 mod check_zone;
 mod choice;
 mod differential;
 mod extras;
 mod hostile;
+mod https;
 mod message;
 mod packets;
 mod paths;
@@ -23,5 +25,6 @@ mod running;
 mod serve;
 mod steering;
 mod support;
+mod tls;
 mod transfers;
 mod zones;

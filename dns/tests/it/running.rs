@@ -20,6 +20,7 @@ pub(crate) struct Server {
     directory: tempfile::TempDir,
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
+    bound: serde_json::Value,
 }
 
 /// A server to be started.
@@ -78,7 +79,7 @@ impl Plan {
         let bound: serde_json::Value = serde_json::from_str(&text).unwrap();
         let address = |name: &str| bound[name].as_str().unwrap().parse().unwrap();
         let (address, admin) = (address("dns"), address("admin"));
-        Server { child, directory: self.directory, address, admin }
+        Server { child, directory: self.directory, address, admin, bound }
     }
 
     /// Starts a server that is expected to end by itself; gives its code and what it said.
@@ -97,6 +98,11 @@ impl Server {
     /// A server of [`ZONE`] at `z.`.
     pub(crate) fn start() -> Server {
         Plan::new().zone("z", ZONE).start()
+    }
+
+    /// Where a listener is, by its name.
+    pub(crate) fn bound(&self, name: &str) -> SocketAddr {
+        self.bound[name].as_str().unwrap().parse().unwrap()
     }
 
     pub(crate) fn zone_path(&self, origin: &str) -> PathBuf {
@@ -204,11 +210,15 @@ impl Tcp {
 
     /// The next answer, or `None` when the server has closed.
     pub(crate) fn receive(&mut self) -> Option<Message> {
+        self.receive_octets().map(|octets| read(&octets))
+    }
+
+    pub(crate) fn receive_octets(&mut self) -> Option<Vec<u8>> {
         let mut length = [0; 2];
         self.stream.read_exact(&mut length).ok()?;
         let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
         self.stream.read_exact(&mut octets).ok()?;
-        Some(read(&octets))
+        Some(octets)
     }
 
     pub(crate) fn ask(&mut self, packet: &[u8]) -> Message {
