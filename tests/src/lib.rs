@@ -13,6 +13,7 @@ pub mod topology;
 pub mod cpu_limit;
 pub mod docker;
 pub mod eventually;
+pub mod namespaces;
 pub mod native;
 pub mod platform;
 pub mod ports;

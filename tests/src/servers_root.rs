@@ -38,6 +38,11 @@ impl ServersRoot {
         Ok(Self { path: layout::servers_root()? })
     }
 
+    /// Its folder on this machine.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether the root has this program, by its path inside.
     pub fn has(&self, program: &str) -> bool {
         self.path.join(program.trim_start_matches('/')).is_file()
