@@ -4,9 +4,12 @@
 pub mod history;
 pub mod report;
 
+mod alone;
 mod answers;
 mod capacity;
 mod cheap_machines;
+mod client_order;
+mod dead_address;
 mod drain;
 mod forged_cookie;
 mod hybrid;
@@ -15,12 +18,15 @@ mod kill_app;
 mod kill_primary;
 mod lb_dies;
 mod least_busy;
+mod no_load_view;
 mod peer;
+mod prefer_ipv6;
 mod scale_out;
 mod skew;
 mod sticky_death;
 mod sticky_table;
 mod sticky_uneven;
+mod tally;
 mod tls_offload;
 mod vertical;
 mod visitors;
@@ -88,7 +94,7 @@ impl Drill {
 }
 
 /// Every drill, in the order of the list.
-pub const ALL: [Drill; 15] = [
+pub const ALL: [Drill; 19] = [
     Drill::new(&kill_app::NAMED, Runs::Everywhere, |settings| Box::pin(kill_app::run(settings))),
     Drill::new(&scale_out::NAMED, Runs::Everywhere, |settings| Box::pin(scale_out::run(settings))),
     Drill::new(&kill_primary::NAMED, Runs::Everywhere, |settings| Box::pin(kill_primary::run(settings))),
@@ -104,6 +110,10 @@ pub const ALL: [Drill; 15] = [
     Drill::new(&vertical::NAMED, Runs::Natively, |settings| Box::pin(vertical::run(settings))),
     Drill::new(&cheap_machines::NAMED, Runs::Natively, |settings| Box::pin(cheap_machines::run(settings))),
     Drill::new(&lb_dies::NAMED, Runs::Natively, |settings| Box::pin(lb_dies::run(settings))),
+    Drill::new(&no_load_view::NAMED, Runs::Natively, |settings| Box::pin(no_load_view::run(settings))),
+    Drill::new(&client_order::NAMED, Runs::Natively, |settings| Box::pin(client_order::run(settings))),
+    Drill::new(&prefer_ipv6::NAMED, Runs::Natively, |settings| Box::pin(prefer_ipv6::run(settings))),
+    Drill::new(&dead_address::NAMED, Runs::Natively, |settings| Box::pin(dead_address::run(settings))),
 ];
 
 /// The drill of this name.
@@ -131,14 +141,19 @@ fn on_the_name(stack: &Stack, kind: ClientKind, rate_per_s: f64, duration: Durat
 
 /// Where and how, for the report.
 fn facts(stack: &Stack, settings: Settings) -> Vec<(String, String)> {
+    facts_of(stack.platform().name(), format!("{:?}", stack.platform().topology()), settings)
+}
+
+/// The same of a drill that needs no stack.
+fn facts_of(platform: &str, topology: String, settings: Settings) -> Vec<(String, String)> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let form = if settings.short { "short" } else { "long" };
     [
-        ("platform", stack.platform().name().to_owned()),
+        ("platform", platform.to_owned()),
         ("form", form.to_owned()),
         ("machine", format!("{cpus} CPUs, Linux {}", kernel.trim())),
-        ("topology", format!("{:?}", stack.platform().topology())),
+        ("topology", topology),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

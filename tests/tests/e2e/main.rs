@@ -67,5 +67,9 @@ fn main() -> std::process::ExitCode {
         single("drills::drain", || Box::pin(drills::short("drain"))),
         single("drills::hybrid", || Box::pin(drills::short("hybrid"))),
         single("drills::lb_dies", || Box::pin(drills::short("lb-dies"))),
+        single("drills::no_load_view", || Box::pin(drills::short("no-load-view"))),
+        single("drills::client_order", || Box::pin(drills::short("client-order"))),
+        single("drills::prefer_ipv6", || Box::pin(drills::short("prefer-ipv6"))),
+        single("drills::dead_address", || Box::pin(drills::short("dead-address"))),
     ])
 }
