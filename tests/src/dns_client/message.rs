@@ -23,6 +23,8 @@ pub(super) fn question(name: &str, record_type: RecordType) -> Result<Query, Dns
 
 pub(super) fn query_of(question: &Query) -> Message {
     let mut query = Message::new(fastrand::u16(..), MessageType::Query, OpCode::Query);
+    // As stubs do; resolvers refuse the others, and authorities do not care.
+    query.metadata.recursion_desired = true;
     query.add_query(question.clone());
     let mut edns = Edns::new();
     edns.set_max_payload(UDP_PAYLOAD_BYTES);
