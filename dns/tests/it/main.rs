@@ -19,6 +19,7 @@ mod packets;
 mod paths;
 mod peers;
 mod rdata;
+mod resolvers;
 mod rfc8906;
 mod rotation;
 mod running;

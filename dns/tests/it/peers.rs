@@ -141,9 +141,23 @@ impl Peer {
         zones: &[(String, String)],
         configuration: impl FnOnce(&Path) -> String,
     ) -> Peer {
+        let files: Vec<(String, String)> =
+            zones.iter().map(|(origin, text)| (format!("{origin}zone"), text.clone())).collect();
+        Peer::run(root, brand.name(), brand.command(), address, &files, configuration)
+    }
+
+    /// Any program of the root that serves at this address: its command line ends with the configuration's path.
+    pub(crate) fn run(
+        root: &Root,
+        name: &'static str,
+        command: &[&str],
+        address: SocketAddr,
+        files: &[(String, String)],
+        configuration: impl FnOnce(&Path) -> String,
+    ) -> Peer {
         let (folder, inside) = root.folder();
-        for (origin, text) in zones {
-            std::fs::write(folder.path().join(format!("{origin}zone")), text).unwrap();
+        for (file, text) in files {
+            std::fs::write(folder.path().join(file), text).unwrap();
         }
         std::fs::create_dir(folder.path().join("db")).unwrap();
         std::fs::write(folder.path().join("configuration"), configuration(&inside)).unwrap();
@@ -156,14 +170,14 @@ impl Peer {
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "chroot"])
             .arg(&root.path)
-            .args(brand.command())
+            .args(command)
             .arg(inside.join("configuration"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
             .unwrap();
-        Peer { name: brand.name(), address, child, folder }
+        Peer { name, address, child, folder }
     }
 
     /// Waits until it serves this zone.
@@ -181,9 +195,14 @@ impl Peer {
         }
     }
 
+    /// All that it said.
+    pub(crate) fn whole_log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
     /// The end of what it said.
     pub(crate) fn log(&self) -> String {
-        let text = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        let text = self.whole_log();
         let lines: Vec<&str> = text.lines().filter(|line| !line.contains("warning")).collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
