@@ -4,6 +4,7 @@
 pub mod history;
 pub mod report;
 
+mod all_down;
 mod alone;
 mod answers;
 mod capacity;
@@ -18,9 +19,12 @@ mod kill_app;
 mod kill_primary;
 mod lb_dies;
 mod least_busy;
+mod looks;
 mod no_load_view;
 mod peer;
 mod prefer_ipv6;
+mod primary_authority_dies;
+mod resolver_pins;
 mod scale_out;
 mod skew;
 mod sticky_death;
@@ -28,6 +32,7 @@ mod sticky_table;
 mod sticky_uneven;
 mod tally;
 mod tls_offload;
+mod ttl_low_high;
 mod vertical;
 mod visitors;
 
@@ -94,7 +99,7 @@ impl Drill {
 }
 
 /// Every drill, in the order of the list.
-pub const ALL: [Drill; 19] = [
+pub const ALL: [Drill; 23] = [
     Drill::new(&kill_app::NAMED, Runs::Everywhere, |settings| Box::pin(kill_app::run(settings))),
     Drill::new(&scale_out::NAMED, Runs::Everywhere, |settings| Box::pin(scale_out::run(settings))),
     Drill::new(&kill_primary::NAMED, Runs::Everywhere, |settings| Box::pin(kill_primary::run(settings))),
@@ -114,6 +119,12 @@ pub const ALL: [Drill; 19] = [
     Drill::new(&client_order::NAMED, Runs::Natively, |settings| Box::pin(client_order::run(settings))),
     Drill::new(&prefer_ipv6::NAMED, Runs::Natively, |settings| Box::pin(prefer_ipv6::run(settings))),
     Drill::new(&dead_address::NAMED, Runs::Natively, |settings| Box::pin(dead_address::run(settings))),
+    Drill::new(&ttl_low_high::NAMED, Runs::Natively, |settings| Box::pin(ttl_low_high::run(settings))),
+    Drill::new(&resolver_pins::NAMED, Runs::Natively, |settings| Box::pin(resolver_pins::run(settings))),
+    Drill::new(&all_down::NAMED, Runs::Natively, |settings| Box::pin(all_down::run(settings))),
+    Drill::new(&primary_authority_dies::NAMED, Runs::Natively, |settings| {
+        Box::pin(primary_authority_dies::run(settings))
+    }),
 ];
 
 /// The drill of this name.
@@ -141,19 +152,26 @@ fn on_the_name(stack: &Stack, kind: ClientKind, rate_per_s: f64, duration: Durat
 
 /// Where and how, for the report.
 fn facts(stack: &Stack, settings: Settings) -> Vec<(String, String)> {
-    facts_of(stack.platform().name(), format!("{:?}", stack.platform().topology()), settings)
+    facts_of(format!("{:?}", stack.platform().topology()), settings)
 }
 
 /// The same of a drill that needs no stack.
-fn facts_of(platform: &str, topology: String, settings: Settings) -> Vec<(String, String)> {
+fn facts_of(topology: String, settings: Settings) -> Vec<(String, String)> {
+    let mut facts = conditions(settings);
+    facts.push(("topology".into(), topology));
+    facts
+}
+
+/// What every measurement depends on.
+fn conditions(settings: Settings) -> Vec<(String, String)> {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let form = if settings.short { "short" } else { "long" };
+    let platform = if settings.place == Place::Native { "native" } else { "docker" };
     [
         ("platform", platform.to_owned()),
         ("form", form.to_owned()),
         ("machine", format!("{cpus} CPUs, Linux {}", kernel.trim())),
-        ("topology", topology),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .into()

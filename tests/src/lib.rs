@@ -18,6 +18,7 @@ pub mod native;
 pub mod platform;
 pub mod ports;
 pub mod process;
+mod resolvers;
 pub mod servers_root;
 
 // Using it.

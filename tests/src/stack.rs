@@ -435,7 +435,7 @@ fn base64_of(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)
 }
 
-fn sum_samples(text: &str, metric: &str, label: &str) -> f64 {
+pub(crate) fn sum_samples(text: &str, metric: &str, label: &str) -> f64 {
     text.lines()
         .filter(|line| {
             line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' '])) && line.contains(label)

@@ -111,7 +111,7 @@ fn story(settings: Settings, times: u32, figures: &Figures) -> Story {
         hypothesis: "The name server rotates four addresses. Clients of four networks, each in a network namespace, look the name up with \
                      glibc, and the address that comes first is counted: it is the one that nearly every program connects to."
             .into(),
-        facts: facts_of("native", format!("dns and {} clients in network namespaces", FAR.len() + 1), settings),
+        facts: facts_of(format!("dns and {} clients in network namespaces", FAR.len() + 1), settings),
         charts: vec![chart(figures)],
         runs: Vec::new(),
     }

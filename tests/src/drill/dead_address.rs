@@ -231,9 +231,7 @@ fn story(settings: Settings, checked: &Figures, unchecked: &Figures) -> Story {
         hypothesis: "Two of three servers are there; of the third either the port refuses or packets to it are lost. Four kinds of clients \
                      look the name up and fetch pages: once with its address checked and once without."
             .into(),
-        facts: facts_of(
-            "native",
-            "dns on a host, 2 web servers and 2 dead addresses, clients on a host; in network namespaces".into(),
+        facts: facts_of("dns on a host, 2 web servers and 2 dead addresses, clients on a host; in network namespaces".into(),
             settings,
         ),
         charts: vec![

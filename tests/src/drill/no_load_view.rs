@@ -134,7 +134,7 @@ fn story(settings: Settings, lb: &Measured, dns: &Measured) -> Story {
         seconds: Seconds::default(),
         control_counts: Counts::from(&dns.load),
     };
-    let mut facts = facts_of("native", "dns, lb and 3 web servers".into(), settings);
+    let mut facts = facts_of("dns, lb and 3 web servers".into(), settings);
     facts.push(("the slow server is late by".into(), format!("{delay_ms:.0} ms")));
     Story {
         result: judge(lb.figures, dns.figures).result(&NAMED, settings, evidence),

@@ -149,7 +149,7 @@ fn story(settings: Settings, times: u32, one: &Figures, all: &Figures) -> Story 
     Story {
         result: judge(one, all).result(&NAMED, settings, evidence),
         hypothesis: HYPOTHESIS.into(),
-        facts: facts_of("native", TOPOLOGY.into(), settings),
+        facts: facts_of(TOPOLOGY.into(), settings),
         charts: vec![Chart {
             title: "share of lb-1".into(),
             unit: "%",
@@ -171,7 +171,7 @@ fn unavailable(settings: Settings, reason: &str) -> Story {
     Story {
         result: Judgement::not_measurable().result(&NAMED, settings, evidence),
         hypothesis: HYPOTHESIS.into(),
-        facts: facts_of("native", TOPOLOGY.into(), settings),
+        facts: facts_of(TOPOLOGY.into(), settings),
         charts: Vec::new(),
         runs: Vec::new(),
     }

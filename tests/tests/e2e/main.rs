@@ -71,5 +71,9 @@ fn main() -> std::process::ExitCode {
         single("drills::client_order", || Box::pin(drills::short("client-order"))),
         single("drills::prefer_ipv6", || Box::pin(drills::short("prefer-ipv6"))),
         single("drills::dead_address", || Box::pin(drills::short("dead-address"))),
+        single("drills::ttl_low_high", || Box::pin(drills::short("ttl-low-high"))),
+        single("drills::resolver_pins", || Box::pin(drills::short("resolver-pins"))),
+        single("drills::all_down", || Box::pin(drills::short("all-down"))),
+        single("drills::primary_authority_dies", || Box::pin(drills::short("primary-authority-dies"))),
     ])
 }
