@@ -260,8 +260,14 @@ impl Metrics {
     /// Counts one look at a target.
     pub fn looked(&self, target: &Target, is_good: bool) {
         let outcome = if is_good { "good" } else { "bad" };
-        let labels = vec![("target", target.to_string()), ("outcome", outcome.to_string())];
-        self.looks.get_or_create(&labels).inc();
+        self.looks.get_or_create(&looks_of(target, outcome)).inc();
+    }
+
+    /// Ends the counts of a target that is looked at no more: where targets come and go they would add up for ever.
+    pub fn forget(&self, target: &Target) {
+        for outcome in ["good", "bad"] {
+            self.looks.remove(&looks_of(target, outcome));
+        }
     }
 
     /// Tells how targets and steered names stand; those that are gone go.
@@ -292,9 +298,17 @@ impl Metrics {
     }
 }
 
+fn looks_of(target: &Target, outcome: &str) -> Labels {
+    vec![("target", target.to_string()), ("outcome", outcome.to_string())]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::steering::plan::{Check, Mode};
+    use service_kit::health::Thresholds;
+    use std::sync::Arc;
+    use std::time::Duration;
 
     #[test]
     fn reasons_are_found_at_their_index() {
@@ -307,6 +321,32 @@ mod tests {
         for (at, (reason, _)) in Closed::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, at);
         }
+    }
+
+    #[test]
+    fn a_target_that_is_forgotten_leaves_no_counts() {
+        let mut registry = Registry::default();
+        let metrics = Metrics::new(&mut registry);
+        let target = |last: u8| Target {
+            address: [192, 0, 2, last].into(),
+            check: Arc::new(Check {
+                mode: Mode::Tcp,
+                port: 443,
+                interval: Duration::from_secs(1),
+                start_interval: Duration::from_secs(1),
+                jitter_percent: 0,
+                timeout: Duration::from_secs(1),
+                thresholds: Thresholds { rise: 1, fall: 1 },
+            }),
+        };
+        for is_good in [true, false] {
+            metrics.looked(&target(1), is_good);
+            metrics.looked(&target(2), is_good);
+        }
+        metrics.forget(&target(1));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        assert!(!text.contains("192.0.2.1:") && text.matches("192.0.2.2:").count() == 2, "{text}");
     }
 
     #[test]

@@ -114,7 +114,14 @@ impl Roster {
         }
         self.plan = Arc::new(plan);
         let new = self.table.follow(&self.plan, now_unix_ms());
-        self.probers.retain(|target, _| self.plan.targets.contains(target));
+        let (plan, metrics) = (&self.plan, &self.metrics);
+        self.probers.retain(|target, _| {
+            let stays = plan.targets.contains(target);
+            if !stays {
+                metrics.forget(target);
+            }
+            stays
+        });
         for target in new {
             let prober = self.prober(target.clone());
             self.probers.insert(target, prober);
@@ -162,11 +169,11 @@ impl Roster {
     }
 
     fn observe(&mut self, target: &Target, look: Look) -> bool {
+        // Forgotten meanwhile: its prober was still at it.
+        let Some(prober) = self.probers.get(target) else { return false };
         self.metrics.looked(target, look.outcome == Outcome::Good);
         let change = self.table.observe(target, look, now_unix_ms());
-        if let Some(prober) = self.probers.get(target) {
-            prober.urgent.store(self.table.is_urgent(target), Ordering::Relaxed);
-        }
+        prober.urgent.store(self.table.is_urgent(target), Ordering::Relaxed);
         let Some(change) = change else { return false };
         let (reason, looks) = (&change.reason, change.looks);
         match change.now {

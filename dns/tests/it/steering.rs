@@ -201,6 +201,8 @@ fn health_survives_a_reload() {
     comes(&server, "www.z.", "41 for 30");
     let pools = server.admin_page("/admin/pools").1;
     assert!(pools.contains("127.0.0.41") && !pools.contains("127.0.0.42"), "{pools}");
+    let metrics = server.admin_page("/metrics").1;
+    assert!(metrics.contains("127.0.0.41:") && !metrics.contains("127.0.0.42:"), "{metrics}");
 }
 
 #[test]
