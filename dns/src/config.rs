@@ -3,6 +3,7 @@
 mod encrypted;
 mod extras;
 mod health;
+mod query_log;
 mod steering;
 mod transfer;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub encrypted: Option<Encrypted>,
     pub extras: ExtrasPlan,
     pub steering: Arc<Steering>,
+    /// `None` where it is off.
+    pub query_log: Option<crate::query_log::Settings>,
     pub transfers: Transfers,
 }
 
@@ -82,6 +85,7 @@ pub struct Raw {
     pub identity: RawIdentity,
     pub cookies: RawCookies,
     pub rate_limit: RawRateLimit,
+    query_log: query_log::Raw,
     health: health::Raw,
     steering: steering::Raw,
     pools: BTreeMap<String, steering::RawPool>,
@@ -227,6 +231,7 @@ impl Settings for Config {
             encrypted: encrypted::parse(&raw.tls, &raw.https)?,
             extras: extras::plan(raw.identity, &raw.cookies, &raw.rate_limit)?,
             steering: Arc::new(steering::parse(&raw.health, raw.steering, &raw.pools, &raw.choices)?),
+            query_log: query_log::parse(&raw.query_log)?,
             transfers: transfer::parse(&raw.transfer)?,
         })
     }

@@ -9,7 +9,8 @@ mod request;
 
 use crate::answer::{Transport, Verdict};
 use crate::config::Https;
-use crate::metrics::Closed;
+use crate::metrics::{Closed, Path};
+use crate::query_log::Entry;
 use crate::tcp::Listeners;
 use crate::udp::Service;
 use bytes::Bytes;
@@ -169,7 +170,7 @@ impl Connection {
     }
 
     fn respond(&self, query: &[u8]) -> Result<Response<Full<Bytes>>, Refusal> {
-        let Service { zones, metrics, exchange, .. } = &self.service;
+        let Service { zones, metrics, exchange, log, .. } = &self.service;
         let terms = self.service.terms(Transport::Https, self.client);
         let mut random = fastrand::Rng::new();
         let mut octets = Vec::new();
@@ -177,6 +178,12 @@ impl Connection {
         let verdict =
             exchange.datagram(query, &zones, terms, &mut |bound| random.usize(..bound), &mut octets);
         metrics.verdict(Transport::Https, verdict);
+        if log.is_on() {
+            let (transport, client, now_ms) = (Transport::Https, self.client, terms.now_ms);
+            let bytes = octets.len();
+            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path: Path::Slow };
+            log.worker().push(entry, || random.f64());
+        }
         if !matches!(verdict, Verdict::Answered { .. }) {
             return Err(Refusal::NotAQuery);
         }

@@ -28,6 +28,8 @@ pub struct Metrics {
     closed: [[Counter; Closed::ALL.len()]; Transport::ALL.len()],
     connections: [Gauge; Transport::ALL.len()],
     responses: [Counter; STATUSES.len()],
+    pub query_log_written: Counter,
+    pub query_log_dropped: Counter,
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
     zone_serial: Family<Labels, Gauge>,
@@ -53,6 +55,11 @@ pub enum Path {
 
 impl Path {
     const ALL: [(Path, &str); 2] = [(Path::Fast, "fast"), (Path::Slow, "slow")];
+
+    /// The name in metrics.
+    pub fn as_str(self) -> &'static str {
+        Path::ALL[self as usize].1
+    }
 }
 
 /// Why a packet got no answer.
@@ -161,6 +168,8 @@ impl Metrics {
                 via => connections.get_or_create(&vec![transport(via)]).clone(),
             }),
             responses: STATUSES.map(|status| of(&responses, vec![("status", status.to_string())])),
+            query_log_written: Counter::default(),
+            query_log_dropped: Counter::default(),
             reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
             reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
             zone_serial: Family::default(),
@@ -175,11 +184,6 @@ impl Metrics {
         registry.register("answers", "Queries answered, by transport and response code", answers);
         registry.register("answers_truncated", "Answers that did not fit and were sent with TC", truncated);
         registry.register("udp_queries", "UDP queries, by the path that dealt with them", by_path);
-        registry.register(
-            "path_mismatch",
-            "Queries of the sample that both paths answer whose answers differed; anything but 0 is a bug",
-            metrics.path_mismatch.clone(),
-        );
         registry.register("packets_dropped", "Packets that got no answer, by reason", dropped);
         registry.register(
             "tcp_closed",
@@ -191,15 +195,27 @@ impl Metrics {
         registry.register("zone_loads", "Times the zones were read, the first included, by outcome", reloads);
         registry.register("transfers", "Zones taken by secondaries, by outcome", transferred);
         registry.register("notifications", "Secondaries told of a new serial, by outcome", notified);
-        registry.register("zone_serial", "SOA serial in force, by zone", metrics.zone_serial.clone());
-        let up = "Whether a target may be answered with (what nobody has looked at yet may), by check";
-        registry.register("target_up", up, metrics.targets_up.clone());
-        registry.register("target_looks", "Looks at targets, by check and outcome", metrics.looks.clone());
-        let failed = "Whether too little of what a name is steered by is healthy, by name and type";
-        registry.register("name_failed", failed, metrics.names_failed.clone());
-        let addresses = "Addresses that a steered name may be answered with, by name and type";
-        registry.register("name_addresses", addresses, metrics.names_addresses.clone());
+        metrics.register(registry);
         metrics
+    }
+
+    /// Adds those that nobody else holds.
+    fn register(&self, registry: &mut Registry) {
+        let mismatch =
+            "Queries of the sample that both paths answer whose answers differed; anything but 0 is a bug";
+        registry.register("path_mismatch", mismatch, self.path_mismatch.clone());
+        let lines = "Lines written to the query log";
+        registry.register("query_log_lines", lines, self.query_log_written.clone());
+        let dropped = "Lines that the query log had no room for, or that could not be written";
+        registry.register("query_log_lines_dropped", dropped, self.query_log_dropped.clone());
+        registry.register("zone_serial", "SOA serial in force, by zone", self.zone_serial.clone());
+        let up = "Whether a target may be answered with (what nobody has looked at yet may), by check";
+        registry.register("target_up", up, self.targets_up.clone());
+        registry.register("target_looks", "Looks at targets, by check and outcome", self.looks.clone());
+        let failed = "Whether too little of what a name is steered by is healthy, by name and type";
+        registry.register("name_failed", failed, self.names_failed.clone());
+        let addresses = "Addresses that a steered name may be answered with, by name and type";
+        registry.register("name_addresses", addresses, self.names_addresses.clone());
     }
 
     /// Counts what became of one packet.

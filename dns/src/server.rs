@@ -6,15 +6,17 @@ use crate::clients::Clients;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::notify::Secondary;
+use crate::query_log::{self, Control, QueryLog};
 use crate::reload::Publisher;
 use crate::roster::Roster;
 use crate::tcp::{self, Listeners, Speaks};
 use crate::tls::{DOT, HTTP, Secure};
 use crate::udp::{self, Service};
-use service_kit::{Context, Error};
+use service_kit::{Context, Error, lines};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
 /// Starts the server and runs it until it is told to stop.
@@ -27,12 +29,14 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let (roster, requests) = Roster::start(config.steering.clone(), metrics.clone(), cx.tasks.clone())?;
     let publisher = Publisher::start(&config.zones, roster, metrics.clone(), readiness).await?;
     cx.admin_routes(admin::routes(publisher.zones(), requests));
+    let (log, log_control) = log_queries(&cx, &config, &metrics)?;
     let service = Service {
         zones: publisher.zones(),
         metrics,
         udp_payload_bytes_max: config.udp_payload_bytes_max,
         extras: Arc::new(config.extras.clone().make(config.tcp.idle_timeout)?),
         exchange: config.transfers.exchange.clone(),
+        log,
     };
     let listeners = Listeners {
         service: service.clone(),
@@ -52,13 +56,33 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     }
     let secured = serve_encrypted(&cx, &config, &listeners)?;
     notify(&cx, &config, &publisher, &service);
+    // The query log is written until nobody is left who could add to it.
+    drop((service, listeners));
     let reloads = cx.reloads();
     let stopping = cx.shutdown.stopping();
     cx.tasks.spawn("reload", async move {
-        let also = |config: &Config| secured.reload(config);
+        let also = |config: &Config| {
+            secured.reload(config);
+            log_control.reload(config.query_log.as_ref());
+        };
         stopping.run_until_cancelled(publisher.run(config.zones, reloads, also)).await;
     });
     cx.run().await
+}
+
+/// Starts the thread that writes the query log; it ends when everything is written and every worker is gone.
+fn log_queries(
+    cx: &Context<Config>,
+    config: &Config,
+    metrics: &Metrics,
+) -> Result<(QueryLog, Control), Error> {
+    let dropped = metrics.query_log_dropped.clone();
+    let (log, control, batches) = query_log::channel(config.query_log.as_ref(), dropped.clone());
+    let counts = (metrics.query_log_written.clone(), dropped);
+    let never = CancellationToken::new();
+    let writer = lines::write("query log", control.orders.clone(), batches, counts, never);
+    cx.tasks.spawn_worker("query-log", move || writer)?;
+    Ok((log, control))
 }
 
 /// What is served over TLS, for certificates to be replaced.

@@ -7,8 +7,9 @@ use crate::clients::{Clients, Permit};
 use crate::config::{Https, TcpLimits};
 use crate::exchange::Outcome;
 use crate::https;
-use crate::metrics::{Closed, Metrics};
+use crate::metrics::{Closed, Metrics, Path};
 use crate::notify::now_s;
+use crate::query_log::{Entry, Log};
 use crate::tls::Secure;
 use crate::transfer::Transfer;
 use crate::tsig::Signer;
@@ -133,6 +134,7 @@ struct Connection<S> {
     service: Service,
     limits: Arc<TcpLimits>,
     shutdown: Shutdown,
+    log: Log,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -144,6 +146,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             service: shared.service.clone(),
             limits: shared.limits.clone(),
             shutdown: shared.shutdown.clone(),
+            log: shared.service.log.worker(),
         }
     }
 
@@ -217,27 +220,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         }
         input.drain(..at);
+        self.log.flush();
         self.flush(output).await?;
         end
     }
 
     /// Appends the answer to one query with its length, unless it is none or a transfer.
-    fn one(&self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> Outcome {
+    fn one(&mut self, query: &[u8], output: &mut Vec<u8>, random: &mut fastrand::Rng) -> Outcome {
         let Service { zones, metrics, exchange, .. } = &self.service;
         let terms = self.service.terms(self.transport, self.client);
         let length_at = begin(output);
         let zones = zones.load();
         let outcome = exchange.message(query, &zones, terms, &mut |bound| random.usize(..bound), output);
-        match outcome {
-            Outcome::Told(verdict @ Verdict::Answered { .. }) => {
-                metrics.verdict(self.transport, verdict);
-                finish(output, length_at);
-            }
-            Outcome::Told(verdict) => {
-                metrics.verdict(self.transport, verdict);
-                output.truncate(length_at);
-            }
-            Outcome::Transfer(..) => output.truncate(length_at),
+        let Outcome::Told(verdict) = outcome else {
+            output.truncate(length_at);
+            return outcome;
+        };
+        metrics.verdict(self.transport, verdict);
+        if self.log.is_on() {
+            let bytes = output.len() - length_at - LENGTH_BYTES;
+            let (transport, client, now_ms) = (self.transport, self.client, terms.now_ms);
+            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path: Path::Slow };
+            self.log.push(entry, || random.f64());
+        }
+        match verdict {
+            Verdict::Answered { .. } => finish(output, length_at),
+            _ => output.truncate(length_at),
         }
         outcome
     }

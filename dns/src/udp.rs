@@ -3,11 +3,12 @@
 //! buffer, and what does not fit there the kernel drops.
 
 use crate::answer::{Terms, Transport, Verdict};
-use crate::batch::{Batch, Packet, Wait};
+use crate::batch::{Batch, PACKETS_MAX, Packet, Wait};
 use crate::exchange::Exchange;
 use crate::extras::Extras;
 use crate::fast::fast;
 use crate::metrics::{Drop, Metrics, Path};
+use crate::query_log::{Entry, Log, QueryLog};
 use crate::replay::{Recorder, Replay};
 use crate::zone::Zones;
 use arc_swap::ArcSwap;
@@ -26,6 +27,12 @@ const COMPARE_EVERY: u32 = 4_096;
 /// Pause after an error of the socket itself (out of memory, for one), so that it is not met in a spin.
 const ERROR_PAUSE: Duration = Duration::from_millis(10);
 
+/// Milliseconds since 1970.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What every worker shares.
 #[derive(Debug, Clone)]
 pub struct Service {
@@ -34,18 +41,18 @@ pub struct Service {
     pub udp_payload_bytes_max: u16,
     pub exchange: Arc<Exchange>,
     pub extras: Arc<Extras>,
+    pub log: QueryLog,
 }
 
 impl Service {
     /// How a query from `client` that is here now is answered.
     pub fn terms(&self, transport: Transport, client: IpAddr) -> Terms<'_> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Terms {
             transport,
             udp_payload_bytes_max: self.udp_payload_bytes_max,
             client: Some(client),
             extras: Some(&self.extras),
-            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            now_ms: now_ms(),
         }
     }
 }
@@ -73,8 +80,13 @@ pub fn wake(socket: &UdpSocket) {
 
 /// Serves one socket until told to stop, and then what had arrived before.
 pub fn serve(socket: &UdpSocket, service: &Service, stopping: &CancellationToken) {
-    let mut worker =
-        Worker { service, batch: Batch::default(), random: fastrand::Rng::new(), until_compared: 1 };
+    let mut worker = Worker {
+        service,
+        batch: Batch::default(),
+        random: fastrand::Rng::new(),
+        until_compared: 1,
+        log: service.log.worker(),
+    };
     loop {
         let stops = stopping.is_cancelled();
         match worker.turn(socket, if stops { Wait::No } else { Wait::ForOne }) {
@@ -100,6 +112,7 @@ struct Worker<'s> {
     batch: Batch,
     random: fastrand::Rng,
     until_compared: u32,
+    log: Log,
 }
 
 /// Equal verdicts in a row, so that counting a batch is one addition more often than not.
@@ -132,6 +145,7 @@ impl Worker<'_> {
     fn turn(&mut self, socket: &UdpSocket, wait: Wait) -> io::Result<usize> {
         let count = self.batch.receive(socket.as_fd(), wait)?;
         let zones = self.service.zones.load();
+        let logged_at_ms = self.log.is_on().then(now_ms);
         let mut tally = Tally::default();
         for at in 0..count {
             let start = self.batch.answer_bytes();
@@ -140,6 +154,9 @@ impl Worker<'_> {
                 if let Verdict::Answered { .. } = verdict {
                     self.batch.answered(at, start);
                 }
+                if let Some(now_ms) = logged_at_ms {
+                    self.line(at, start, (path, verdict), now_ms);
+                }
             }
         }
         tally.flush(&self.service.metrics);
@@ -147,7 +164,26 @@ impl Worker<'_> {
         for _ in 0..self.batch.send(socket.as_fd()) {
             self.service.metrics.drop(Drop::Send);
         }
+        // Nothing more may come for a long time.
+        if logged_at_ms.is_some() && count < PACKETS_MAX {
+            self.log.flush();
+        }
         Ok(count)
+    }
+
+    /// Adds the line of a packet whose answer was appended from `start` on.
+    fn line(&mut self, at: usize, start: usize, (path, verdict): (Path, Verdict), now_ms: u64) {
+        let (Packet { octets, source, .. }, answers) = self.batch.packet(at);
+        let entry = Entry {
+            now_ms,
+            transport: Transport::Udp,
+            client: source.ip(),
+            query: octets,
+            bytes: answers.len() - start,
+            verdict,
+            path,
+        };
+        self.log.push(entry, || self.random.f64());
     }
 
     /// Appends the answer to one packet.

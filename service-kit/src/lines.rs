@@ -105,6 +105,13 @@ impl Lines {
     }
 }
 
+/// A worker that ends leaves nothing behind.
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

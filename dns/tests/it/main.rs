@@ -18,6 +18,7 @@ mod message;
 mod packets;
 mod paths;
 mod peers;
+mod query_log;
 mod rdata;
 mod resolvers;
 mod rfc8906;
