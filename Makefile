@@ -9,7 +9,7 @@ DRILL     ?=
 ARGUMENTS ?=
 BENCH     ?= lb dns
 
-.PHONY: up down test drill bench build images clean
+.PHONY: up down test drill bench soak build images clean
 
 # Builds, starts the whole topology, and ends with the addresses after a real end-to-end request. Without a Docker
 # engine it says so and starts the native topology instead.
@@ -40,6 +40,14 @@ bench:
 	@for name in $(BENCH); do $(CARGO) build --quiet --locked --profile dist -p $$name || exit; done
 	@$(CARGO) build --quiet --locked --profile $(PROFILE) --workspace --bins
 	@for name in $(BENCH); do STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench $$name $(ARGUMENTS) || exit; done
+
+# make soak                                    dns beside NSD under load while all changes, an hour each
+# make soak ARGUMENTS="--seconds 300 --json"    a shorter one
+soak:
+	@deploy/setup/host bench
+	@$(CARGO) build --quiet --locked --profile dist -p dns
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) --workspace --bins
+	@STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) soak dns $(ARGUMENTS)
 
 build:
 	@deploy/setup/host build

@@ -6,6 +6,7 @@ mod drill;
 mod load;
 mod report;
 mod say;
+mod soak;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -105,6 +106,8 @@ enum Command {
     Load(load::Arguments),
     /// Measures one of our programs beside its peers
     Bench(bench::Arguments),
+    /// Keeps one of our programs under load for long while everything about it changes
+    Soak(soak::Arguments),
     /// Sends odd messages to the balancer and its peers and compares the result with the table
     Conformance {
         /// Writes the table
@@ -167,6 +170,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Load(arguments) => load::run(&running(arguments.on).await?, arguments).await?,
         Command::Bench(arguments) => return bench::run(arguments).await,
+        Command::Soak(arguments) => return soak::run(arguments).await,
         Command::Conformance { write } => return conformance::run(write).await,
         Command::Drill(command) => return drill::run(command).await,
         Command::Secrets { folder, group } => {

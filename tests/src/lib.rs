@@ -36,6 +36,7 @@ pub mod load;
 pub mod bench;
 pub mod conformance;
 pub mod drill;
+pub mod soak;
 
 // The command.
 pub mod cli;

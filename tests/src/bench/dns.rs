@@ -4,9 +4,9 @@
 //! verified by their code, each of them, and by their length, all of a run together; while it lasts, a client of our own
 //! asks too and reads answers in full. Every subject is started anew for each measurement.
 
-mod load;
-mod subjects;
-mod zone;
+pub(crate) mod load;
+pub(crate) mod subjects;
+pub(crate) mod zone;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use anyhow::{Result, ensure};
 
 use super::figures::{Figures, Report};
 use super::machine::{self, Machine};
-use super::meter::{Meter, busiest_percent};
+use super::meter::{self, Meter, busiest_percent};
 use super::rounds::{self, Case, Options, Purpose};
 use load::Transport;
 use subjects::{Bench, Setting, Subject};
@@ -26,7 +26,7 @@ pub const NAME: &str = "dns";
 /// Until caches are warm.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// Where dnsperf stays while the subject has the other core.
-const LOAD_CORE: usize = 1;
+pub(crate) const LOAD_CORE: usize = 1;
 
 /// What a case is about.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,8 @@ pub async fn run(options: &Options) -> Result<Report> {
     let cases = rounds::select(cases(), options)?;
     let machine = Machine::here();
     ensure!(machine.cores >= 2, "one core is too few: the subject and its load would wait for each other");
-    let bench = Bench::prepare()?;
+    let bench = Bench::prepare(&Subject::ALL)?;
+    meter::require_perf()?;
     let measure = async |case: &Case<Kind>, subject: &'static str, purpose| {
         let subject = Subject::named(subject).expect("cases name subjects");
         measure(&bench, subject, case.kind, purpose, options.duration).await
@@ -91,7 +92,7 @@ async fn measure(
     let (cpu, threads) = (meter.cpu()?, meter.threads(subject.worker_threads()));
     let seen = plan.run(duration).await?;
     let spent = meter.cpu()?.saturating_sub(cpu);
-    let syscalls = count.map(super::meter::SyscallCount::finish).transpose()?;
+    let syscalls = count.map(meter::SyscallCount::finish).transpose()?;
     let answers = precise(seen.verified);
     if let Some(syscalls) = syscalls {
         return Ok(Figures { syscalls_per_op: Some(precise(syscalls) / answers), ..Figures::default() });

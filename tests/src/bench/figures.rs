@@ -127,7 +127,7 @@ fn medians(rounds: &[&Figures]) -> Figures {
 }
 
 /// The middle value; the mean of both when there are two.
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

@@ -79,6 +79,13 @@ impl Meter {
     }
 }
 
+/// Says how to get perf where there is none.
+pub fn require_perf() -> Result<()> {
+    let version = Command::new("perf").arg("version").output();
+    ensure!(version.is_ok_and(|it| it.status.success()), "perf is missing; run: deploy/setup/host bench");
+    Ok(())
+}
+
 /// Share of the busiest thread in what all of them did between two looks, in percent.
 pub fn busiest_percent(before: &Threads, after: &Threads) -> Option<f64> {
     let spent: Vec<f64> = after

@@ -17,6 +17,7 @@ mod resolve;
 mod runner;
 mod servers;
 mod sessions;
+mod soak;
 mod start_order;
 mod visit;
 
@@ -49,6 +50,7 @@ fn main() -> std::process::ExitCode {
         shared("replace::a_killed_balancer_is_noticed", |stack| Box::pin(replace::control(stack))),
         shared("hostile::every_listener_stands_it", |stack| Box::pin(hostile::every_listener(stack))),
         single("conformance::as_the_table_says", || Box::pin(conformance::as_the_table_says())),
+        single("soak::dns_short", || Box::pin(soak::dns_short())),
         single("start_order::the_database_may_come_last", || Box::pin(start_order::database_last())),
         single("servers::patroni_fails_over_and_nothing_is_left", || Box::pin(servers::fail_over())),
         single("servers::the_database_has_roles_and_quorum", || Box::pin(servers::roles_and_quorum())),

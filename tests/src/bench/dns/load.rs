@@ -16,34 +16,35 @@ const READ_EVERY: Duration = Duration::from_millis(20);
 
 /// How questions travel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Transport {
+pub(crate) enum Transport {
     Udp,
     Tcp,
 }
 
 /// What is run.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Up to the time limit, which is given with each run.
-    pub(super) argv: Vec<String>,
-    pub(super) target: SocketAddr,
-    pub(super) content: Content,
+    pub(crate) argv: Vec<String>,
+    pub(crate) target: SocketAddr,
+    pub(crate) content: Content,
 }
 
 /// What came back.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
+    pub(crate) sent: u64,
     /// Answers with the right code and length.
-    pub(super) verified: u64,
-    pub(super) lost: u64,
-    pub(super) seconds: f64,
+    pub(crate) verified: u64,
+    pub(crate) lost: u64,
+    pub(crate) seconds: f64,
     /// Upper bounds in microseconds with how many answers took that long, ascending.
     latencies: Vec<(f64, u64)>,
 }
 
 impl Seen {
     /// The latency that this share of answers did not exceed.
-    pub(super) fn latency_us(&self, quantile: f64) -> Option<f64> {
+    pub(crate) fn latency_us(&self, quantile: f64) -> Option<f64> {
         let total: u64 = self.latencies.iter().map(|(_, count)| count).sum();
         #[allow(clippy::cast_precision_loss, reason = "counts of a bench are far below 2^53")]
         let (wanted, exact) = (total as f64 * quantile, |count: u64| count as f64);
@@ -57,25 +58,11 @@ impl Seen {
 
 impl Plan {
     /// Asks for so long, and reads some answers in full meanwhile.
-    pub(super) async fn run(&self, duration: Duration) -> Result<Seen> {
-        let (program, arguments) = self.argv.split_first().context("a command line has a program")?;
-        let child = Command::new(program)
-            .args(arguments)
-            .args(["-l", &format!("{:.1}", duration.as_secs_f64())])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .context("starting dnsperf")?;
-        let ended = child.wait_with_output();
-        let output = tokio::select! {
-            output = ended => output?,
+    pub(crate) async fn run(&self, duration: Duration) -> Result<Seen> {
+        let text = tokio::select! {
+            text = perf(&self.argv, duration) => text?,
             error = self.read_answers() => return Err(error),
         };
-        let text = String::from_utf8_lossy(&output.stdout);
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "dnsperf ended with {}: {text}{errors}", output.status);
         self.judge(&text).with_context(|| format!("dnsperf said:\n{}", head(&text)))
     }
 
@@ -90,7 +77,7 @@ impl Plan {
     }
 
     /// One answer, which has to be right in code and records.
-    pub(super) async fn read_answer(&self) -> Result<()> {
+    pub(crate) async fn read_answer(&self) -> Result<()> {
         check(self.target, self.content, &self.content.name(7)).await
     }
 
@@ -108,8 +95,27 @@ impl Plan {
     }
 }
 
+/// Runs dnsperf for so long; gives what it says at its end.
+pub(crate) async fn perf(argv: &[String], duration: Duration) -> Result<String> {
+    let (program, arguments) = argv.split_first().context("a command line has a program")?;
+    let child = Command::new(program)
+        .args(arguments)
+        .args(["-l", &format!("{:.1}", duration.as_secs_f64())])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("starting dnsperf")?;
+    let output = child.wait_with_output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "dnsperf ended with {}: {text}{errors}", output.status);
+    Ok(text)
+}
+
 /// Asks once and looks at everything that must be in the answer.
-pub(super) async fn check(target: SocketAddr, content: Content, name: &str) -> Result<()> {
+pub(crate) async fn check(target: SocketAddr, content: Content, name: &str) -> Result<()> {
     let client = DnsClient::new(target).tries(3, Duration::from_secs(2));
     let message = client.query(name, RecordType::A).await?;
     let expected = content.expected();
@@ -129,7 +135,8 @@ pub(super) async fn check(target: SocketAddr, content: Content, name: &str) -> R
     Ok(())
 }
 
-fn read(text: &str) -> Result<Seen> {
+/// The counts and latencies that dnsperf prints; codes and lengths are for [`answers`].
+pub(crate) fn read(text: &str) -> Result<Seen> {
     let word = |name: &str| {
         let line = text.lines().find_map(|line| line.trim().strip_prefix(name));
         line.and_then(|line| line.split_whitespace().next())
@@ -144,6 +151,7 @@ fn read(text: &str) -> Result<Seen> {
     let buckets = text.lines().skip_while(|line| !line.contains("Latency bucket"));
     let buckets = buckets.skip(1).take_while(|line| !line.trim().is_empty());
     Ok(Seen {
+        sent: word("Queries sent:")?.parse()?,
         verified: word("Queries completed:")?.parse()?,
         lost: word("Queries lost:")?.parse()?,
         seconds: word("Run time (s):")?.parse()?,
@@ -152,7 +160,7 @@ fn read(text: &str) -> Result<Seen> {
 }
 
 /// The one code of all answers, how many there were of it, and their length.
-fn answers(text: &str) -> Result<(&str, u64, u64)> {
+pub(crate) fn answers(text: &str) -> Result<(&str, u64, u64)> {
     let line =
         |name: &str| text.lines().find_map(|line| line.trim().strip_prefix(name)).context(name.to_owned());
     let mut codes = line("Response codes:")?.split_whitespace();
@@ -161,7 +169,7 @@ fn answers(text: &str) -> Result<(&str, u64, u64)> {
     Ok((rcode, count.parse()?, length.parse()?))
 }
 
-fn head(text: &str) -> String {
+pub(crate) fn head(text: &str) -> String {
     text.lines().take(25).collect::<Vec<_>>().join("\n")
 }
 
@@ -196,7 +204,7 @@ Statistics:
     #[test]
     fn what_dnsperf_says_is_read() {
         let seen = plan(Content::Addresses(4)).judge(OUTPUT).unwrap();
-        assert_eq!((seen.verified, seen.lost, seen.seconds), (100, 10, 2.5));
+        assert_eq!((seen.sent, seen.verified, seen.lost, seen.seconds), (110, 100, 10, 2.5));
         let latency = |quantile| seen.latency_us(quantile).map(f64::round);
         assert_eq!([latency(0.5), latency(0.99), latency(0.999)], [Some(20.0), Some(31.0), Some(999.0)]);
     }

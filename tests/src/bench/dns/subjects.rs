@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::load::{self, Plan, Transport};
-use super::zone::{Content, ORIGIN};
+use super::zone::Content;
 use crate::eventually::attempt;
 use crate::layout;
 use crate::lease::{self, Lease};
@@ -31,10 +31,12 @@ const OUTSTANDING: usize = 100;
 /// Whom the peers and dnsperf run as.
 const USER: &str = "www-data";
 const DNSPERF: &str = "/usr/bin/dnsperf";
+/// The zone, in the folder of each subject.
+pub(crate) const ZONE_FILE: &str = "bench.example.zone";
 
 /// A program that is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(crate) enum Subject {
     Ours,
     Knot,
     Nsd,
@@ -42,9 +44,9 @@ pub(super) enum Subject {
 }
 
 impl Subject {
-    pub(super) const ALL: [Self; 4] = [Self::Ours, Self::Knot, Self::Nsd, Self::Bind];
+    pub(crate) const ALL: [Self; 4] = [Self::Ours, Self::Knot, Self::Nsd, Self::Bind];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::Knot => "knot",
@@ -53,12 +55,12 @@ impl Subject {
         }
     }
 
-    pub(super) fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|subject| subject.name() == name)
     }
 
     /// What the threads that do the work are called.
-    pub(super) fn worker_threads(self) -> &'static str {
+    pub(crate) fn worker_threads(self) -> &'static str {
         match self {
             Self::Ours => "udp-",
             Self::Knot => "knotd",
@@ -80,15 +82,15 @@ impl Subject {
 
 /// How a subject is started.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Setting {
-    pub(super) workers: usize,
+pub(crate) struct Setting {
+    pub(crate) workers: usize,
     /// The core that it must stay on.
-    pub(super) core: Option<usize>,
+    pub(crate) core: Option<usize>,
 }
 
 /// Where subjects run: addresses, a folder, the root with the peers.
 #[derive(Debug)]
-pub(super) struct Bench {
+pub(crate) struct Bench {
     lease: Lease,
     /// BIND listens only on addresses that an interface has, so it cannot have one of the leased network.
     bind: SocketAddr,
@@ -98,9 +100,22 @@ pub(super) struct Bench {
 
 /// A subject that answers; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Running {
-    pub(super) process: Process,
-    pub(super) target: SocketAddr,
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) target: SocketAddr,
+}
+
+impl Running {
+    /// Waits until it gives the answer that `check` asks for.
+    pub(crate) async fn answers(&self, check: impl AsyncFn() -> Result<()>) -> Result<()> {
+        let process = &self.process;
+        attempt(&format!("{} answers", process.spec.name), START_DEADLINE, async || {
+            ensure!(process.is_running(), "it ended:\n{}", process.tail());
+            check().await
+        })
+        .await
+        .with_context(|| format!("the log ends:\n{}", process.tail()))
+    }
 }
 
 impl Drop for Running {
@@ -113,21 +128,16 @@ impl Drop for Running {
 }
 
 impl Bench {
-    /// Finds everything that the bench needs, or says what is missing.
-    pub(super) fn prepare() -> Result<Self> {
+    /// Finds everything that these subjects and their load need, or says what is missing.
+    pub(crate) fn prepare(subjects: &[Subject]) -> Result<Self> {
         let root = ServersRoot::find()?;
-        let programs = Subject::ALL.into_iter().filter_map(Subject::files).map(|(program, _)| program);
+        let programs = subjects.iter().filter_map(|subject| subject.files()).map(|(program, _)| program);
         for program in programs.chain([DNSPERF]) {
             if !root.has(program) {
                 bail!("{program} is missing; run: deploy/setup/servers-root servers");
             }
         }
         layout::program("dns")?;
-        let has_perf = std::process::Command::new("perf").arg("version").output();
-        ensure!(
-            has_perf.is_ok_and(|it| it.status.success()),
-            "perf is missing; run: deploy/setup/host bench"
-        );
         let lease = Lease::for_test(&lease::state_root())?;
         let folder = tempfile::Builder::new().prefix("bench-dns-").tempdir()?;
         // Free a moment ago; whoever takes it meanwhile makes BIND's start fail.
@@ -136,7 +146,7 @@ impl Bench {
     }
 
     /// Each subject has an address of its own: the last one's listener may take a moment to go.
-    fn address(&self, subject: Subject) -> SocketAddr {
+    pub(crate) fn address(&self, subject: Subject) -> SocketAddr {
         if subject == Subject::Bind {
             return self.bind;
         }
@@ -146,33 +156,49 @@ impl Bench {
     }
 
     /// Starts a subject and waits until it answers from the end of the zone.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         &self,
         subject: Subject,
         content: Content,
         setting: Setting,
     ) -> Result<Running> {
-        // A folder that no earlier run left anything in.
+        let folder = self.new_folder(subject)?;
+        fs::hard_link(self.zone(content)?, folder.join(ZONE_FILE))?;
+        let running = self.spawn(subject, &folder, setting, BTreeMap::new())?;
+        running.answers(async || load::check(running.target, content, &content.last_name()).await).await?;
+        Ok(running)
+    }
+
+    /// The folder of a subject's files, in which no earlier run left anything.
+    pub(crate) fn new_folder(&self, subject: Subject) -> Result<PathBuf> {
         let folder = self.folder.path().join(subject.name());
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder)?;
-        fs::hard_link(self.zone(content)?, folder.join(format!("{ORIGIN}.zone")))?;
+        Ok(folder)
+    }
+
+    /// Starts a subject on the zone that is in its folder; it may not answer yet. `more` is for the environment of ours.
+    pub(crate) fn spawn(
+        &self,
+        subject: Subject,
+        folder: &Path,
+        setting: Setting,
+        more: BTreeMap<String, String>,
+    ) -> Result<Running> {
         let target = self.address(subject);
         let mut spec = match subject.files() {
-            None => self.ours(target, &folder, setting)?,
-            Some((program, file)) => self.peer(subject, program, file, &folder, setting)?,
+            None => self.ours(target, folder, setting, more)?,
+            Some((program, file)) => self.peer(subject, program, file, folder, setting)?,
         };
         if let Some(core) = setting.core {
             spec.argv.splice(0..0, ["taskset".to_owned(), "--cpu-list".to_owned(), core.to_string()]);
         }
-        let running = Running { process: Process::spawn(spec)?, target };
-        attempt(&format!("{} answers", subject.name()), START_DEADLINE, async || {
-            ensure!(running.process.is_running(), "it ended:\n{}", running.process.tail());
-            load::check(target, content, &content.last_name()).await
-        })
-        .await
-        .with_context(|| format!("the log ends:\n{}", running.process.tail()))?;
-        Ok(running)
+        Ok(Running { process: Process::spawn(spec)?, target })
+    }
+
+    /// The number of the leased network, for what else is part of a run.
+    pub(crate) fn network(&self) -> u16 {
+        self.lease.network()
     }
 
     /// The zone file of a case; one of a million names is written once.
@@ -186,7 +212,7 @@ impl Bench {
     }
 
     /// The load of a case.
-    pub(super) fn plan(
+    pub(crate) fn plan(
         &self,
         target: SocketAddr,
         content: Content,
@@ -194,44 +220,48 @@ impl Bench {
         workers: usize,
         core: Option<usize>,
     ) -> Result<Plan> {
+        let mut more = vec!["-m", if transport == Transport::Tcp { "tcp" } else { "udp" }];
+        if content.is_large() {
+            more.push("-e");
+        }
+        let argv = self.dnsperf(target, &content.questions(), workers, core, &more)?;
+        Ok(Plan { argv, target, content })
+    }
+
+    /// dnsperf's command line up to the time limit, for `workers` workers of the target. Of options that are given twice
+    /// it takes the later, which is that in `more`.
+    pub(crate) fn dnsperf(
+        &self,
+        target: SocketAddr,
+        questions: &str,
+        workers: usize,
+        core: Option<usize>,
+        more: &[&str],
+    ) -> Result<Vec<String>> {
         let folder = self.folder.path().join("dnsperf");
         fs::create_dir_all(&folder)?;
-        fs::write(folder.join("questions"), content.questions())?;
+        fs::write(folder.join("questions"), questions)?;
         self.give(&folder)?;
         let (ip, port) = (target.ip().to_string(), target.port().to_string());
         let (clients, outstanding) = ((CLIENTS * workers).to_string(), (OUTSTANDING * workers).to_string());
         let threads = workers.to_string();
-        let mode = if transport == Transport::Tcp { "tcp" } else { "udp" };
-        let mut command = vec![
-            DNSPERF,
-            "-s",
-            &ip,
-            "-p",
-            &port,
-            "-m",
-            mode,
-            "-d",
-            "/srv/stack/questions",
-            "-c",
-            &clients,
-            "-q",
-            &outstanding,
-            "-T",
-            &threads,
-            "-O",
-            "latency-histogram",
-        ];
-        if content.is_large() {
-            command.push("-e");
-        }
+        let mut command = vec![DNSPERF, "-s", &ip, "-p", &port, "-d", "/srv/stack/questions"];
+        command.extend(["-c", &clients, "-q", &outstanding, "-T", &threads, "-O", "latency-histogram"]);
+        command.extend(more);
         let mut argv = self.root.contained(USER, &folder, &[], &command);
         if let Some(core) = core {
             argv.splice(0..0, ["taskset".to_owned(), "--cpu-list".to_owned(), core.to_string()]);
         }
-        Ok(Plan { argv, target, content })
+        Ok(argv)
     }
 
-    fn ours(&self, address: SocketAddr, folder: &Path, setting: Setting) -> Result<Spec> {
+    fn ours(
+        &self,
+        address: SocketAddr,
+        folder: &Path,
+        setting: Setting,
+        more: BTreeMap<String, String>,
+    ) -> Result<Spec> {
         let variables = [
             ("DNS_SERVICE__WORKERS", setting.workers.to_string()),
             ("DNS_SERVER__LISTEN", serde_json::Value::from(vec![address.to_string()]).to_string()),
@@ -244,7 +274,8 @@ impl Bench {
         let config = layout::repository().join("deploy/config/dns.toml");
         let argv =
             [layout::program("dns")?.display().to_string(), "--config".into(), config.display().to_string()];
-        let environment = variables.map(|(name, value)| (name.to_owned(), value)).into();
+        let mut environment = BTreeMap::from(variables.map(|(name, value)| (name.to_owned(), value)));
+        environment.extend(more);
         Ok(self.spec("ours", argv.to_vec(), environment))
     }
 

@@ -7,11 +7,11 @@ const NAMES: u32 = 1_000_000;
 /// How many different names are asked for where names vary.
 const QUESTIONS: u32 = 100_000;
 /// The origin.
-pub(super) const ORIGIN: &str = "bench.example";
+pub(crate) const ORIGIN: &str = "bench.example";
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Content {
+pub(crate) enum Content {
     /// A set of so many addresses.
     Addresses(u8),
     /// Names that are not there, each another.
@@ -24,14 +24,14 @@ pub(super) enum Content {
 
 /// What the right answer looks like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Expected {
+pub(crate) struct Expected {
     /// The code as dnsperf prints it.
-    pub(super) rcode: &'static str,
-    pub(super) answers: usize,
+    pub(crate) rcode: &'static str,
+    pub(crate) answers: usize,
 }
 
 impl Content {
-    pub(super) fn expected(self) -> Expected {
+    pub(crate) fn expected(self) -> Expected {
         match self {
             Self::Addresses(count) => Expected { rcode: "NOERROR", answers: count.into() },
             Self::NoName => Expected { rcode: "NXDOMAIN", answers: 0 },
@@ -41,12 +41,12 @@ impl Content {
     }
 
     /// Whether answers are over 512 octets, so that the questions need EDNS.
-    pub(super) fn is_large(self) -> bool {
+    pub(crate) fn is_large(self) -> bool {
         matches!(self, Self::Addresses(29..))
     }
 
     /// The name of the question with this number; all of a case have one length, and so have their answers.
-    pub(super) fn name(self, number: u32) -> String {
+    pub(crate) fn name(self, number: u32) -> String {
         match self {
             Self::Addresses(count) => format!("a{count:02}.{ORIGIN}"),
             Self::NoName => format!("no{number:06}.{ORIGIN}"),
@@ -56,7 +56,7 @@ impl Content {
     }
 
     /// Octets of an answer with addresses: header, question, a record of 16 octets for each, and OPT where it was asked for.
-    pub(super) fn answer_bytes(self) -> Option<u64> {
+    pub(crate) fn answer_bytes(self) -> Option<u64> {
         let records = self.expected().answers;
         let opt = if self.is_large() { 11 } else { 0 };
         let bytes = 12 + self.name(0).len() + 2 + 4 + 16 * records + opt;
@@ -75,7 +75,7 @@ impl Content {
     }
 
     /// dnsperf's data file.
-    pub(super) fn questions(self) -> String {
+    pub(crate) fn questions(self) -> String {
         let count = if matches!(self, Self::Addresses(_)) { 1 } else { QUESTIONS };
         let mut text = String::new();
         for at in 0..count {
@@ -85,7 +85,7 @@ impl Content {
     }
 
     /// The zone file.
-    pub(super) fn zone(self) -> String {
+    pub(crate) fn zone(self) -> String {
         let mut text = format!(
             "$ORIGIN {ORIGIN}.\n$TTL 300\n@ IN SOA ns1 hostmaster 1 3600 900 604800 60\n@ IN NS ns1\nns1 IN A 192.0.2.53\n"
         );
@@ -108,7 +108,7 @@ impl Content {
     }
 
     /// A name of the file's last lines: who answers it has read all.
-    pub(super) fn last_name(self) -> String {
+    pub(crate) fn last_name(self) -> String {
         match self {
             Self::Million => self.name(NAMES - 1),
             other => other.name(0),

@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::bench::closed_loop::{self, Tls};
+use crate::bench::meter;
 use crate::eventually::attempt;
 use crate::layout;
 use crate::lease::{self, Lease};
@@ -123,11 +124,7 @@ impl Bench {
             }
         }
         layout::program("lb")?;
-        let has_perf = std::process::Command::new("perf").arg("version").output();
-        ensure!(
-            has_perf.is_ok_and(|it| it.status.success()),
-            "perf is missing; run: deploy/setup/host bench"
-        );
+        meter::require_perf()?;
         let lease = Lease::for_test(&lease::state_root())?;
         let folder = tempfile::Builder::new().prefix("bench-lb-").tempdir()?;
         secrets::fill(&folder.path().join("secrets"), None)?;
