@@ -5,7 +5,10 @@ use crate::config::ZoneFiles;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The kernel's clock for files may be behind ours by its tick, and a network's file server by more.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(1);
 
 /// Inode, size and time of change of each file that can be seen.
 type Look = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
@@ -18,6 +21,8 @@ pub struct Watch {
     /// Files that zones include; those of a zone that is broken now are still looked at.
     included: Vec<PathBuf>,
     read: Look,
+    /// When that began.
+    read_at: SystemTime,
     last: Look,
 }
 
@@ -29,6 +34,7 @@ impl Watch {
             directory: PathBuf::new(),
             included: Vec::new(),
             read: Look::new(),
+            read_at: SystemTime::now(),
             last: Look::new(),
         };
         watch.reading(files);
@@ -39,16 +45,21 @@ impl Watch {
     pub fn reading(&mut self, files: &ZoneFiles) {
         self.interval = files.watch_interval;
         self.directory.clone_from(&files.directory);
+        self.read_at = SystemTime::now();
         if self.interval.is_some() {
             self.read = look(&self.directory, &self.included);
         }
     }
 
-    /// These files were included in what was read.
+    /// These files were included in what was read. Which of them is new to us was not looked at before it was read: one that
+    /// may have changed since counts as not read, and what includes it is read once more.
     pub fn includes(&mut self, included: Vec<PathBuf>) {
+        let untouched_since = self.read_at.checked_sub(CLOCKS_DIFFER_MAX).unwrap_or(UNIX_EPOCH);
         for path in included {
             if !self.included.contains(&path) {
-                self.read.extend(seen(&path).map(|seen| (path.clone(), seen)));
+                let known =
+                    seen(&path).filter(|_| status_changed(&path).is_some_and(|at| at < untouched_since));
+                self.read.extend(known.map(|seen| (path.clone(), seen)));
                 self.included.push(path);
             }
         }
@@ -83,4 +94,56 @@ fn look(directory: &Path, included: &[PathBuf]) -> Look {
 fn seen(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let metadata = std::fs::metadata(path).ok()?;
     Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+}
+
+/// When a file was last written, or moved to where it is.
+fn status_changed(path: &Path) -> Option<SystemTime> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let (seconds, nanoseconds) = (metadata.ctime().try_into().ok()?, metadata.ctime_nsec().try_into().ok()?);
+    UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::{OrderPolicy, Orders};
+
+    fn files(directory: &Path) -> ZoneFiles {
+        ZoneFiles {
+            directory: directory.to_owned(),
+            file_bytes_max: 1_000,
+            watch_interval: Some(Duration::from_millis(5)),
+            orders: Orders::all(OrderPolicy::Cyclic),
+        }
+    }
+
+    async fn notices(watch: &mut Watch) -> bool {
+        tokio::time::timeout(Duration::from_millis(200), watch.changed()).await.is_ok()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_while_it_was_first_read_is_read_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        let mut watch = Watch::new(&files);
+        let included = folder.path().join("more.inc");
+        std::fs::write(&included, "written behind the reader's back").unwrap();
+        watch.includes(vec![included.clone()]);
+        assert!(tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.is_ok());
+        watch.reading(&files);
+        watch.includes(vec![included]);
+        assert!(!notices(&mut watch).await, "once is enough");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_there_long_before_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let included = folder.path().join("more.inc");
+        std::fs::write(&included, "old").unwrap();
+        let files = files(folder.path());
+        let mut watch = Watch::new(&files);
+        watch.read_at += 2 * CLOCKS_DIFFER_MAX;
+        watch.includes(vec![included]);
+        assert!(!notices(&mut watch).await);
+    }
 }
