@@ -5,7 +5,7 @@ use crate::message::Answer;
 use crate::peers::{Brand, Peer, Root};
 use crate::rdata;
 use crate::running::Plan;
-use crate::support::{query, with_edns};
+use crate::support::{query, receive, with_edns};
 use fastrand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -231,7 +231,7 @@ fn ask_all(address: SocketAddr, packets: &[Vec<u8>]) -> Vec<Answer> {
     let mut one = |packet: &Vec<u8>| {
         for _ in 0..15 {
             socket.send(packet).unwrap();
-            while let Ok(bytes) = socket.recv(&mut buffer) {
+            while let Ok(bytes) = receive(&socket, &mut buffer) {
                 if buffer[..2] == packet[..2] {
                     return Answer::read(&buffer[..bytes]);
                 }

@@ -3,7 +3,7 @@
 use crate::message::Answer;
 use crate::peers::{Brand, Peer, Root, exchange};
 use crate::running::{Plan, Server, Tcp, ZONE, eventually, framed};
-use crate::support::query;
+use crate::support::{query, receive};
 use data_encoding::HEXLOWER;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, UdpSocket};
@@ -136,7 +136,7 @@ fn flood(server: &Server, packet: &[u8], count: u8) -> String {
         socket.send(&packet).unwrap();
     }
     let mut buffer = [0; 4_096];
-    while let Ok(bytes) = socket.recv(&mut buffer) {
+    while let Ok(bytes) = receive(&socket, &mut buffer) {
         let answer = Answer::read(&buffer[..bytes]);
         all[usize::from(buffer[1])] = if answer.is("tc") { 't' } else { '+' };
     }

@@ -237,6 +237,6 @@ fn try_exchange(address: SocketAddr, packet: &[u8], patience: Duration) -> Optio
     // A port that nobody listens on says so at once.
     socket.connect(address).and_then(|()| socket.send(packet)).ok()?;
     let mut buffer = [0; 65_535];
-    let bytes = socket.recv(&mut buffer).ok()?;
+    let bytes = crate::support::receive(&socket, &mut buffer).ok()?;
     Some(buffer[..bytes].to_vec())
 }

@@ -1,6 +1,6 @@
 //! The program itself, running on free ports over a directory of its own.
 
-use crate::support::read;
+use crate::support::{read, receive};
 use hickory_proto::op::Message;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
@@ -187,7 +187,7 @@ pub(crate) fn udp(address: SocketAddr, packet: &[u8]) -> Message {
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.send(packet).unwrap();
     let mut buffer = [0; 4_096];
-    let bytes = socket.recv(&mut buffer).unwrap();
+    let bytes = receive(&socket, &mut buffer).unwrap();
     read(&buffer[..bytes])
 }
 

@@ -2,7 +2,7 @@
 //! different networks, explanations.
 
 use crate::running::{PATIENCE, Plan, Server, eventually, udp};
-use crate::support::query;
+use crate::support::{query, receive};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RData;
 use std::io::{Read as _, Write as _};
@@ -264,7 +264,7 @@ fn networks_are_sent_where_they_belong() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         socket.send(&query("alias.z.", "A")).unwrap();
         let mut buffer = [0; 4_096];
-        let bytes = socket.recv(&mut buffer).unwrap();
+        let bytes = receive(&socket, &mut buffer).unwrap();
         drawn(&crate::support::read(&buffer[..bytes]))
     };
     assert_eq!(from([127, 0, 0, 1]), "41 for 60");

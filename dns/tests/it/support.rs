@@ -4,6 +4,8 @@ use dns::answer::{Terms, Transport, Verdict, answer};
 use dns::wire::{Name, RecordType};
 use dns::zone::{Fault, OrderPolicy, Orders, Zone, Zones};
 use hickory_proto::op::Message;
+use std::io::{self, ErrorKind};
+use std::net::UdpSocket;
 use std::sync::Arc;
 
 /// Zones from pairs of origin and text.
@@ -60,4 +62,14 @@ pub(crate) fn ask(zones: &Zones, packet: &[u8], transport: Transport) -> (Verdic
 
 pub(crate) fn read(octets: &[u8]) -> Message {
     Message::from_vec(octets).unwrap_or_else(|error| panic!("{error} in {}", octets.escape_ascii()))
+}
+
+/// Waits for a datagram, signals or no signals: a call with a timeout is ended by any that this process handles, such as a child's end.
+pub(crate) fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
 }
