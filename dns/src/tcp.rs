@@ -1,5 +1,6 @@
-//! DNS over TCP (RFC 7766) and TLS (RFC 7858): a length before each message, many queries on one connection, answered in the order they
-//! came. One task owns a connection; it does not read while it writes, so a client that does not take its answers holds
+//! DNS over TCP (RFC 7766) and TLS (RFC 7858): a length before each message, many queries on one connection. They are answered as
+//! they come; only a zone that is transferred takes its time, and what is asked meanwhile is answered between its messages.
+//! One task owns a connection; it does not read while it writes, so a client that does not take its answers holds
 //! up only itself, and its buffers are bounded by the longest query and one answer.
 
 use crate::answer::{Transport, Verdict};
@@ -15,6 +16,7 @@ use crate::transfer::Transfer;
 use crate::tsig::Signer;
 use crate::udp::Service;
 use service_kit::{Shutdown, Tasks};
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,6 +30,8 @@ const FLUSH_BYTES: usize = 16_384;
 const READ_BYTES: usize = 512;
 /// Octets of the length before each message.
 const LENGTH_BYTES: usize = 2;
+/// Transfers of one connection that have begun; one more is read when the first of them is over.
+const TRANSFERS_MAX: usize = 16;
 
 /// What the listeners of all addresses share.
 #[derive(Debug, Clone)]
@@ -135,6 +139,8 @@ struct Connection<S> {
     limits: Arc<TcpLimits>,
     shutdown: Shutdown,
     log: Log,
+    /// Whole zones on their way, one after the other, each with what signs its messages.
+    transfers: VecDeque<(Transfer, Option<Signer>)>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -147,46 +153,87 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             limits: shared.limits.clone(),
             shutdown: shared.shutdown.clone(),
             log: shared.service.log.worker(),
+            transfers: VecDeque::new(),
         }
     }
 
     /// Serves until something ends the connection; says what did.
     async fn serve(&mut self) -> Closed {
-        let stopping = self.shutdown.stopping();
         let mut input: Vec<u8> = Vec::new();
         let mut output: Vec<u8> = Vec::new();
         let mut random = fastrand::Rng::new();
         loop {
-            let deadline = Instant::now() + self.limits.idle_timeout;
-            // Ends with a complete query at the front of the input, or for good.
-            while complete(&input).is_none() {
-                // A refused length is refused before its octets are waited for.
-                if wanted(&input).is_some_and(|bytes| bytes > self.limits.query_bytes_max) {
-                    return Closed::Malformed;
-                }
-                let between_queries = input.is_empty();
-                input.reserve(READ_BYTES);
-                let read = timeout_at(deadline, self.stream.read_buf(&mut input));
-                let read = tokio::select! {
-                    biased;
-                    read = read => read,
-                    () = stopping.cancelled(), if between_queries => return Closed::Stopping,
-                };
-                match read {
-                    Err(_) => return Closed::Idle,
-                    // Few clients take leave of TLS before they close.
-                    Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof && input.is_empty() => {
-                        return Closed::Client;
-                    }
-                    Ok(Err(_)) => return Closed::Broken,
-                    Ok(Ok(0)) if input.is_empty() => return Closed::Client,
-                    Ok(Ok(0)) => return Closed::Malformed,
-                    Ok(Ok(_)) => {}
-                }
-            }
-            if let Err(reason) = self.answer_all(&mut input, &mut output, &mut random).await {
+            if let Err(reason) = self.wait_for_query(&mut input).await {
                 return reason;
             }
+            let mut end = self.answer_all(&mut input, &mut output, &mut random).await;
+            // Who has nothing more to ask, or nothing that is a query, gets what was asked before.
+            while !self.transfers.is_empty()
+                && matches!(end, Ok(()) | Err(Closed::Client | Closed::Malformed))
+            {
+                end = match self.advance(&mut output).await {
+                    Ok(()) if end.is_ok() => self.overtake(&mut input, &mut output, &mut random).await,
+                    Ok(()) => end,
+                    Err(reason) => Err(reason),
+                };
+            }
+            if let Err(reason) = end {
+                self.transfers.iter().for_each(|_| self.service.metrics.transferred(false));
+                return reason;
+            }
+        }
+    }
+
+    /// Reads until there is a complete query at the front of the input.
+    async fn wait_for_query(&mut self, input: &mut Vec<u8>) -> Result<(), Closed> {
+        let stopping = self.shutdown.stopping();
+        let deadline = Instant::now() + self.limits.idle_timeout;
+        while complete(input).is_none() {
+            // A refused length is refused before its octets are waited for.
+            if wanted(input).is_some_and(|bytes| bytes > self.limits.query_bytes_max) {
+                return Err(Closed::Malformed);
+            }
+            let between_queries = input.is_empty();
+            input.reserve(READ_BYTES);
+            let read = timeout_at(deadline, self.stream.read_buf(input));
+            let read = tokio::select! {
+                biased;
+                read = read => read,
+                () = stopping.cancelled(), if between_queries => return Err(Closed::Stopping),
+            };
+            match read {
+                Err(_) => return Err(Closed::Idle),
+                // Few clients take leave of TLS before they close.
+                Ok(Err(error)) if error.kind() == ErrorKind::UnexpectedEof && input.is_empty() => {
+                    return Err(Closed::Client);
+                }
+                Ok(Err(_)) => return Err(Closed::Broken),
+                Ok(Ok(0)) if input.is_empty() => return Err(Closed::Client),
+                Ok(Ok(0)) => return Err(Closed::Malformed),
+                Ok(Ok(_)) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers what has been asked since, and waits for nothing.
+    async fn overtake(
+        &mut self,
+        input: &mut Vec<u8>,
+        output: &mut Vec<u8>,
+        random: &mut fastrand::Rng,
+    ) -> Result<(), Closed> {
+        input.reserve(READ_BYTES);
+        let read = tokio::select! {
+            biased;
+            read = self.stream.read_buf(input) => read,
+            () = std::future::ready(()) => return Ok(()),
+        };
+        match read {
+            Ok(0) => Err(Closed::Client),
+            Ok(_) => self.answer_all(input, output, random).await,
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(Closed::Client),
+            Err(_) => Err(Closed::Broken),
         }
     }
 
@@ -213,7 +260,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     end = Err(Closed::Malformed);
                     break;
                 }
-                Outcome::Transfer(transfer, signer) => self.transfer(transfer, signer, output).await?,
+                Outcome::Transfer(transfer, signer) => {
+                    while self.transfers.len() >= TRANSFERS_MAX {
+                        self.advance(output).await?;
+                    }
+                    self.transfers.push_back((transfer, signer));
+                }
             }
             if output.len() >= FLUSH_BYTES {
                 self.flush(output).await?;
@@ -250,32 +302,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         outcome
     }
 
-    /// Sends a whole zone, each message when the client took the one before.
-    async fn transfer(
-        &mut self,
-        mut transfer: Transfer,
-        mut signer: Option<Signer>,
-        output: &mut Vec<u8>,
-    ) -> Result<(), Closed> {
+    /// Sends the next message of the first transfer, when the client took the one before.
+    async fn advance(&mut self, output: &mut Vec<u8>) -> Result<(), Closed> {
+        let Some((transfer, signer)) = self.transfers.front_mut() else { return Ok(()) };
         let (zone, serial) = (transfer.zone().origin().to_string(), transfer.zone().soa().1.serial);
-        while !transfer.is_complete() {
-            let length_at = begin(output);
-            if transfer.message(output).is_err() {
-                self.service.metrics.transferred(false);
-                tracing::error!(%zone, serial, client = %self.client, "a record does not fit a message: transfer given up");
-                return Err(Closed::Broken);
-            }
-            if let Some(signer) = &mut signer {
-                signer.sign(output, length_at + LENGTH_BYTES, now_s());
-            }
-            finish(output, length_at);
-            if let Err(reason) = self.flush(output).await {
-                self.service.metrics.transferred(false);
-                return Err(reason);
-            }
+        let length_at = begin(output);
+        if transfer.message(output).is_err() {
+            tracing::error!(%zone, serial, client = %self.client, "a record does not fit a message: transfer given up");
+            return Err(Closed::Broken);
         }
-        self.service.metrics.transferred(true);
-        tracing::info!(%zone, serial, client = %self.client, signed = signer.is_some(), "zone transferred");
+        if let Some(signer) = signer {
+            signer.sign(output, length_at + LENGTH_BYTES, now_s());
+        }
+        let (is_complete, signed) = (transfer.is_complete(), signer.is_some());
+        finish(output, length_at);
+        self.flush(output).await?;
+        if is_complete {
+            self.transfers.pop_front();
+            self.service.metrics.transferred(true);
+            tracing::info!(%zone, serial, client = %self.client, signed, "zone transferred");
+        }
         Ok(())
     }
 

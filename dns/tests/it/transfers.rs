@@ -1,13 +1,14 @@
 //! BIND, NSD and Knot as secondaries of ours: they take a zone with signatures, hear of a new serial, and serve the same data.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{Shutdown, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::peers::{Brand, Peer, Root, exchange, free_address};
-use crate::running::{Plan, Server};
+use crate::running::{Plan, Server, framed};
 use crate::support::{query, read};
 
 /// For a secondary to start, to transfer, and to notice.
@@ -163,4 +164,47 @@ fn only_who_has_the_key_takes_a_zone() {
     assert_eq!(records(&current), 1, "{current}");
     let elsewhere = dig(&server, &["AXFR", "elsewhere.test", "-y", &key]);
     assert!(elsewhere.contains("Transfer failed"), "{elsewhere}");
+}
+
+/// What follows a request for a whole zone on its connection does not wait for the zone's end.
+#[test]
+fn questions_overtake_a_transfer() {
+    let many = "$TTL 60\n@ SOA ns host 7 60 60 60 60\n@ NS ns\nns A 192.0.2.53\n$GENERATE 1-9000 h$ TXT \"a text of some length, so that there are many messages\"\n";
+    let server = Plan::new().with("DNS_TRANSFER__CLIENTS", r#"["127.0.0.0/8"]"#).zone("z", many).start();
+    let mut client = server.connect();
+    let asked = |id: u16, name, record_type| {
+        let mut packet = query(name, record_type);
+        packet[..2].copy_from_slice(&id.to_be_bytes());
+        packet
+    };
+    let at_once: Vec<u8> =
+        [asked(1, "z.", "AXFR"), asked(2, "ns.z.", "A"), asked(3, "z.", "AXFR"), asked(4, "h7.z.", "TXT")]
+            .iter()
+            .flat_map(|packet| framed(packet))
+            .collect();
+    client.stream.write_all(&at_once).unwrap();
+    let (mut order, mut records) = (Vec::new(), [0, 0]);
+    while records != [9_004, 9_004] {
+        let message = client.receive().expect("the rest of both zones");
+        order.push(message.metadata.id);
+        match message.metadata.id {
+            1 => records[0] += message.answers.len(),
+            3 => records[1] += message.answers.len(),
+            _ => assert_eq!(message.answers.len(), 1),
+        }
+    }
+    assert_eq!(order[..2], [2, 4]);
+    assert!(order[2..].is_sorted() && order.len() > 60, "each zone as a whole: {order:?}");
+    // One whose client has nothing more to ask goes out to its end, and asking goes on meanwhile.
+    client.send(&asked(5, "z.", "AXFR"));
+    assert_eq!(client.receive().map(|first| first.metadata.id), Some(5));
+    client.send(&asked(6, "ns.z.", "A"));
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    let (mut left, mut answered) = (0, false);
+    while let Some(message) = client.receive() {
+        left += usize::from(message.metadata.id == 5);
+        answered |= message.metadata.id == 6;
+    }
+    assert!(answered && left > 25, "{left} messages");
+    assert_eq!(server.metric("dns_transfers_total{outcome=\"ok\"}"), 3);
 }
