@@ -4,12 +4,15 @@
 //! Nothing here is a part of the server; it is built for tests and with the feature `fuzzing` only.
 
 use crate::answer::{Terms, Transport, UDP_BYTES_MIN, Verdict, answer};
+use crate::exchange::{Exchange, Outcome, Rules};
 use crate::fast::fast;
 use crate::replay::{Recorder, Replay};
+use crate::tsig::{Algorithm, Checked, Key, Keys, Signer};
 use crate::wire::query::HEADER_BYTES;
 use crate::wire::{Name, Query};
 use crate::zone::{OrderPolicy, Zone, Zones};
 use hickory_proto::op::Message;
+use service_kit::Networks;
 use std::sync::{Arc, LazyLock};
 
 /// The largest answer over UDP in these runs.
@@ -19,6 +22,20 @@ const ZONE: &[u8] = include_bytes!("fuzzing.zone");
 
 static CYCLIC: LazyLock<Zones> = LazyLock::new(|| served(OrderPolicy::Cyclic));
 static RANDOM: LazyLock<Zones> = LazyLock::new(|| served(OrderPolicy::Random));
+
+/// Seconds since 1970, for signatures.
+const NOW_S: u64 = 1_800_000_000;
+static SHARED: LazyLock<Keys> = LazyLock::new(|| {
+    Keys::new([Key::new(key_name(), Algorithm::HmacSha256, b"a secret of some length".to_vec())])
+});
+static EXCHANGE: LazyLock<Exchange> = LazyLock::new(|| Exchange {
+    keys: SHARED.clone(),
+    transfers: Rules { clients: Networks::parse(&["127.0.0.0/8".into()]).expect("a network"), signed: false },
+});
+
+fn key_name() -> Name {
+    Name::from_text(b"key.", None).expect("a name")
+}
 
 fn served(policy: OrderPolicy) -> Zones {
     zone(ZONE, policy).expect("the zone of the fuzz targets is right")
@@ -38,6 +55,52 @@ pub fn packet(data: &[u8]) {
     let zones: &Zones = if choice & 1 == 0 { &CYCLIC } else { &RANDOM };
     for transport in Transport::ALL {
         hold(zones, packet, transport);
+    }
+}
+
+/// One message that may be signed and may ask for a whole zone: nothing panics, every answer and every message of a transfer is
+/// whole, transfers end, and whoever signed well gets what it can check. The first octet says whether it is signed here.
+pub fn exchange(data: &[u8]) {
+    let Some((choice, message)) = data.split_first() else { return };
+    let mut message = message.to_vec();
+    let signer = (choice & 1 == 1 && message.len() >= HEADER_BYTES).then(|| {
+        let mut signer = Signer::request(SHARED.get(&key_name()).expect("the only key").clone());
+        signer.sign(&mut message, 0, NOW_S);
+        signer
+    });
+    let is_signed = matches!(SHARED.check(&message, NOW_S), Checked::Signed { .. });
+    for transport in Transport::ALL {
+        let terms = Terms {
+            now_ms: NOW_S * 1_000,
+            client: Some([127, 0, 0, 1].into()),
+            ..Terms::plain(transport, UDP_BYTES_MAX)
+        };
+        let mut out = Vec::new();
+        let verdict = EXCHANGE.datagram(&message, &CYCLIC, terms, &mut |_| 0, &mut out);
+        if let Verdict::Answered { .. } = verdict {
+            assert!(is_whole(&out), "not as many records as it says: {}", out.escape_ascii());
+            let is_accepted = signer.as_ref().is_none_or(|signer| signer.accepts(&out, NOW_S));
+            assert!(
+                is_accepted || !is_signed,
+                "an answer that its client cannot check: {}",
+                out.escape_ascii()
+            );
+        }
+        if let Outcome::Transfer(mut transfer, mut signer) =
+            EXCHANGE.message(&message, &CYCLIC, terms, &mut |_| 0, &mut Vec::new())
+        {
+            while !transfer.is_complete() {
+                let mut out = Vec::new();
+                transfer.message(&mut out).expect("every record of this zone fits a message");
+                if let Some(signer) = &mut signer {
+                    signer.sign(&mut out, 0, NOW_S);
+                }
+                assert!(
+                    out.len() <= usize::from(u16::MAX) && is_whole(&out),
+                    "a broken message of a transfer"
+                );
+            }
+        }
     }
 }
 
@@ -136,6 +199,11 @@ mod tests {
     #[test]
     fn packets() {
         replay("dns_packet", super::packet);
+    }
+
+    #[test]
+    fn exchanges() {
+        replay("dns_exchange", super::exchange);
     }
 
     #[test]
