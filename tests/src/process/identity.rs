@@ -86,12 +86,18 @@ impl Identity {
 
     /// Proportional set size in bytes; resident size where the kernel does not tell.
     pub fn memory_bytes(&self) -> u64 {
-        let field = |file: &str, key: &str| {
-            let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()?;
-            let line = text.lines().find(|line| line.starts_with(key))?;
-            line.split_whitespace().nth(1)?.parse::<u64>().ok()
-        };
-        field("smaps_rollup", "Pss:").or_else(|| field("status", "VmRSS:")).unwrap_or(0) * 1024
+        self.kilobytes("smaps_rollup", "Pss:").map_or_else(|| self.resident_bytes(), |it| it * 1024)
+    }
+
+    /// Resident size in bytes: what others do with the same program does not change it. 0 when it has ended.
+    pub fn resident_bytes(&self) -> u64 {
+        self.kilobytes("status", "VmRSS:").unwrap_or(0) * 1024
+    }
+
+    fn kilobytes(&self, file: &str, key: &str) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.pid)).ok()?;
+        let line = text.lines().find(|line| line.starts_with(key))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// Open file descriptors.

@@ -3,8 +3,8 @@
 //!
 //! Both run all the time and have their turns under load, so that what else the machine does meets both; what is not under
 //! load rests. Ours is one process from the first turn to the last, on which memory is measured. Each has one worker on one
-//! core, its reloads included, and dnsperf has the other. dnsperf sends at its rate whether or not answers come (up to
-//! 20,000 questions under way), so that a stall shows as loss, where the bench's closed loop would only slow down.
+//! core, its reloads included, and dnsperf has the other. dnsperf sends at its rate whether or not answers come, up to more
+//! questions than a socket's buffer holds, so that a stall shows as loss, where the bench's closed loop would only slow down.
 //!
 //! NSD reads its zone at SIGHUP as ours does. It has no health checks, so nothing flips while it has its turn, and its CPU
 //! time is not told: each reload is a new process of it.

@@ -46,7 +46,7 @@ pub struct Soaked {
 pub struct Own {
     /// Targets that were closed and opened.
     pub flips: Changes,
-    /// Of the process, each second under load.
+    /// Resident, of the process, each second under load.
     pub memory_bytes: Vec<u64>,
     /// `dns_path_mismatch_total`.
     pub path_mismatches: u64,
