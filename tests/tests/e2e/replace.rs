@@ -90,12 +90,17 @@ pub(crate) async fn apps(stack: &Stack) -> Result<Ended> {
     Ok(Ended::Passed)
 }
 
-/// The same client does see a balancer that is killed and started again.
+/// The same client does see balancers that are killed and started again: both, for it stays with one as long as it
+/// remembers the name, and each for a while, for a start takes only milliseconds.
 pub(crate) async fn control(stack: &Stack) -> Result<Ended> {
     let report = under_load(stack, ClientKind::Plain, async || {
-        let victim = stack.lb(1);
-        victim.fault(Fault::Kill).await?;
-        victim.restart().await
+        for n in [1, 2] {
+            let victim = stack.lb(n);
+            victim.fault(Fault::Kill).await?;
+            tokio::time::sleep(AFTERWARDS).await;
+            victim.restart().await?;
+        }
+        Ok(())
     })
     .await?;
     ensure!(report.failed + report.truncated > 0, "nobody noticed a killed balancer: {report}");
