@@ -17,3 +17,18 @@ pub(crate) async fn short(name: &str) -> Result<Ended> {
     ensure!(story.result.exit_code() == 0, "exit code {}; failures: {failures:#?}", story.result.exit_code());
     Ok(Ended::Passed)
 }
+
+/// How often a drill is looked at whose figures are parts of the machine's CPUs.
+const LOOKS: u32 = 3;
+
+/// The same for drills that measure what a part of a CPU can do: whatever else the machine does takes its own part and looks like
+/// a contrary verdict, or like a missed control. Each look is printed; a drill that is contrary each time has failed.
+pub(crate) async fn short_by_cpu(name: &str) -> Result<Ended> {
+    for look in 1..LOOKS {
+        match short(name).await {
+            Ok(ended) => return Ok(ended),
+            Err(error) => println!("  look {look} of {LOOKS} at {name} was contrary: {error}"),
+        }
+    }
+    short(name).await
+}
