@@ -51,6 +51,12 @@ struct Tally {
 }
 
 impl Probe {
+    /// The same load, of which nothing is counted. What an app does at first (connections to Postgres, statements to prepare,
+    /// memory to ask for) it does once, and with a small part of a CPU for longer than a request may take.
+    pub(super) async fn warm(self, path: impl Fn(u64) -> String + Send + Sync + 'static) -> Result<()> {
+        self.run(path).await.map(drop)
+    }
+
     /// Asks for `path(n)`, n from 0.
     pub(super) async fn run(self, path: impl Fn(u64) -> String + Send + Sync + 'static) -> Result<Capacity> {
         let (path, next, tally) = (Arc::new(path), Arc::new(AtomicU64::new(0)), Arc::new(Tally::default()));

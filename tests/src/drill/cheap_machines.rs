@@ -67,6 +67,7 @@ pub(super) async fn run(settings: Settings) -> Result<Story> {
         Ok(limits) => limits,
         Err(reason) => return Ok(unavailable(settings, &stack, reason.to_string())),
     };
+    warm(&stack, settings, 4).await?;
     hold(&stack, 1, &limits[0], LARGE).await?;
     let large = capacity(&stack, settings, 1).await?;
     let (control, control_at) = kill(&stack, settings).await?;
@@ -76,6 +77,7 @@ pub(super) async fn run(settings: Settings) -> Result<Story> {
     stack.scale_apps(MACHINES).await?;
     everybody_answers(&stack).await?;
     let followed_after = asked.elapsed();
+    warm(&stack, settings, 5).await?;
     for n in 1..=MACHINES {
         hold(&stack, n, &limits[usize::from(n) - 1], SMALL).await?;
     }
@@ -99,15 +101,28 @@ async fn hold(stack: &Stack, n: u8, limit: &CpuLimit, cpus: f64) -> Result<()> {
     limit.hold(stack.app(n).status().await?.pid.with_context(|| format!("app-{n} has a process"))?)
 }
 
-/// Searches that no cache can answer, as fast as they are answered.
-async fn capacity(stack: &Stack, settings: Settings, run: u64) -> Result<Capacity> {
-    let probe = Probe {
+fn probe(stack: &Stack, settings: Settings) -> Probe {
+    Probe {
         address: stack.endpoints().lbs[0],
         connections: CONNECTIONS,
         warm_up: Duration::from_millis(500),
         measured: Duration::from_secs(if settings.short { 3 } else { 20 }),
-    };
-    probe.run(move |n| format!("/api/exercises?q=strong+back+{run}+{n}&limit=100")).await
+    }
+}
+
+/// Searches that no cache can answer.
+fn uncached(run: u64) -> impl Fn(u64) -> String {
+    move |n| format!("/api/exercises?q=strong+back+{run}+{n}&limit=100")
+}
+
+/// What the machines that run can do.
+async fn capacity(stack: &Stack, settings: Settings, run: u64) -> Result<Capacity> {
+    probe(stack, settings).run(uncached(run)).await
+}
+
+/// Before they get their limits.
+async fn warm(stack: &Stack, settings: Settings, run: u64) -> Result<()> {
+    Probe { measured: Duration::from_secs(1), ..probe(stack, settings) }.warm(uncached(run)).await
 }
 
 /// Kills app-1 in mid-load.

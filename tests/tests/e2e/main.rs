@@ -57,6 +57,8 @@ fn main() -> std::process::ExitCode {
         single("drills::kill_app", || Box::pin(drills::short("kill-app"))),
         single("drills::scale_out", || Box::pin(drills::short("scale-out"))),
         single("drills::tls_offload", || Box::pin(drills::short_by_cpu("tls-offload"))),
+        single("drills::vertical", || Box::pin(drills::short_by_cpu("vertical"))),
+        single("drills::cheap_machines", || Box::pin(drills::short_by_cpu("cheap-machines"))),
         single("drills::kill_primary", || Box::pin(drills::short("kill-primary"))),
         single("drills::sticky_death", || Box::pin(drills::short("sticky-death"))),
         single("drills::sticky_uneven", || Box::pin(drills::short("sticky-uneven"))),
