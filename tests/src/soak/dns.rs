@@ -49,12 +49,14 @@ const CAPACITY_RUNS: usize = 3;
 /// How long and how hard.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Time under load of each subject.
+    /// Time under load of ours.
     pub duration: Duration,
     /// Rate, as a share of the smaller capacity.
     pub share: f64,
     /// Questions of a million that ours may lose beyond what NSD loses.
     pub allowance_per_million: u64,
+    /// Turns of ours for each one of NSD; at least 1.
+    pub peer_every: usize,
 }
 
 /// Runs the soak; refuses when NSD or a tool is missing.
@@ -71,6 +73,7 @@ pub async fn run(options: &Options) -> Result<Report> {
     let load = Load {
         seconds: options.duration.as_secs_f64(),
         slices,
+        nsd_slices: slices.div_ceil(options.peer_every),
         ours_capacity_per_s,
         nsd_capacity_per_s,
         share: options.share,
@@ -85,13 +88,9 @@ pub async fn run(options: &Options) -> Result<Report> {
     nsd.turn(WARM_UP, load.rate_per_s, None).await?;
     own.memory_bytes.clear();
     for number in 0..slices {
-        for step in 0..2 {
-            // Who goes first changes.
-            let (soaking, extras) = if (number + step) % 2 == 0 {
-                (&mut ours, Some((&mut targets, &mut own)))
-            } else {
-                (&mut nsd, None)
-            };
+        for is_ours in order(number, options.peer_every) {
+            let (soaking, extras) =
+                if is_ours { (&mut ours, Some((&mut targets, &mut own))) } else { (&mut nsd, None) };
             let slice = soaking.turn(length, load.rate_per_s, extras).await?;
             eprintln!("turn {} of {slices}  {:<5} {}", number + 1, soaking.subject.name(), brief(&slice));
             soaking.soaked.slices.push(slice);
@@ -120,6 +119,15 @@ fn slices(duration: Duration) -> usize {
     (duration.as_secs() / length.as_secs()).max(1).try_into().unwrap_or(1)
 }
 
+/// Whose turns follow, true for ours. NSD has one where `peer_every` divides the number; who goes first then changes.
+fn order(number: usize, peer_every: usize) -> Vec<bool> {
+    match (number % peer_every, (number / peer_every) % 2) {
+        (0, 0) => vec![true, false],
+        (0, _) => vec![false, true],
+        _ => vec![true],
+    }
+}
+
 fn brief(slice: &Slice) -> String {
     let cpu = slice.cpu_us_per_query.map_or_else(String::new, |us| format!(", {us:.2} us CPU"));
     let Slice { answered, lost, dropped, seconds, .. } = slice;
@@ -144,5 +152,12 @@ mod tests {
         check(1_800, 30);
         check(3_600, 60);
         check(86_400, 1_440);
+    }
+
+    #[test]
+    fn both_have_their_turns_and_go_first_in_turn() {
+        let orders = |peer_every| (0..4).map(|number| order(number, peer_every)).collect::<Vec<_>>();
+        assert_eq!(orders(1), [[true, false], [false, true], [true, false], [false, true]]);
+        assert_eq!(orders(2), [vec![true, false], vec![true], vec![false, true], vec![true]]);
     }
 }

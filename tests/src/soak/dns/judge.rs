@@ -119,6 +119,8 @@ pub(super) fn verdicts(ours: &Soaked, nsd: &Soaked, own: &Own, allowance_per_mil
 fn lost(ours: &Soaked, nsd: &Soaked, allowance_per_million: u64) -> Verdict {
     let (own, peer, sent) = (ours.total(|it| it.lost), nsd.total(|it| it.lost), ours.total(|it| it.sent));
     let allowance = sent * allowance_per_million / 1_000_000;
+    // Had it been asked as much: it may have had fewer turns.
+    let scaled = exact(peer) * exact(sent) / exact(nsd.total(|it| it.sent)).max(1.0);
     let beyond = match allowance_per_million {
         0 => String::new(),
         count => format!(" and {count} per million"),
@@ -131,7 +133,7 @@ fn lost(ours: &Soaked, nsd: &Soaked, allowance_per_million: u64) -> Verdict {
             nsd.lost_per_million()
         ),
         // Nothing lost of nothing sent is no success.
-        holds: ours.total(|it| it.answered) > 0 && own <= peer + allowance,
+        holds: ours.total(|it| it.answered) > 0 && own <= rounded(scaled) + allowance,
     }
 }
 
@@ -212,6 +214,18 @@ mod tests {
             &steady(),
             0,
             &["lost at most NSD's at the same rate: ours 8 (40.00 per million), NSD 7 (35.00 per million)"],
+        );
+    }
+
+    #[test]
+    fn a_peer_with_fewer_turns_is_scaled() {
+        check(&soaked(&[2, 2, 2, 2]), &soaked(&[2]), &steady(), 0, &[]);
+        check(
+            &soaked(&[3, 2, 2, 2]),
+            &soaked(&[2]),
+            &steady(),
+            0,
+            &["lost at most NSD's at the same rate: ours 9 (22.50 per million), NSD 2 (20.00 per million)"],
         );
     }
 

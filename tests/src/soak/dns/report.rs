@@ -33,10 +33,12 @@ pub struct Report {
 /// The load, as it was found out and as it was put on.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Load {
-    /// Each subject's time under load.
+    /// Time of ours under load.
     pub seconds: f64,
-    /// Turns of each.
+    /// Turns of ours.
     pub slices: usize,
+    /// Turns of NSD, which are as long.
+    pub nsd_slices: usize,
     /// Questions a second, without a limit.
     pub ours_capacity_per_s: f64,
     /// The same of NSD.
@@ -53,13 +55,14 @@ impl fmt::Display for Report {
         writeln!(out, "soak {} at {} on {}", self.soak, self.commit, self.machine)?;
         writeln!(
             out,
-            "{} questions/s ({:.0} % of the smaller capacity: ours {:.0}, NSD {:.0}), {:.0} s each in {} turns",
+            "{} questions/s ({:.0} % of the smaller capacity: ours {:.0}, NSD {:.0}), {:.0} s in {} turns, NSD {} such turns",
             load.rate_per_s,
             load.share * 100.0,
             load.ours_capacity_per_s,
             load.nsd_capacity_per_s,
             load.seconds,
-            load.slices
+            load.slices,
+            load.nsd_slices
         )?;
         writeln!(out, "{:<34} {:>14} {:>14}", "", "ours", "NSD")?;
         let mut row = |what: &str, of: &dyn Fn(&Soaked) -> String| {
