@@ -181,7 +181,8 @@ impl Connection {
         if log.is_on() {
             let (transport, client, now_ms) = (Transport::Https, self.client, terms.now_ms);
             let bytes = octets.len();
-            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path: Path::Slow };
+            let (path, zones) = (Path::Slow, &zones);
+            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path, zones };
             log.worker().push(entry, || random.f64());
         }
         if !matches!(verdict, Verdict::Answered { .. }) {

@@ -8,6 +8,7 @@ mod line;
 
 use crate::answer::{Transport, Verdict};
 use crate::metrics::Path;
+use crate::zone::Zones;
 use arc_swap::ArcSwapOption;
 use prometheus_client::metrics::counter::Counter;
 use service_kit::Prefix;
@@ -72,6 +73,8 @@ pub struct Entry<'e> {
     pub bytes: usize,
     pub verdict: Verdict,
     pub path: Path,
+    /// Of which it was answered.
+    pub zones: &'e Zones,
 }
 
 /// The workers' end, the one for changes, and what is left for the writer.
@@ -145,7 +148,7 @@ mod tests {
         Settings { target: Target::Stdout, sample, ipv4_prefix_bits: 32, ipv6_prefix_bits: 128 }
     }
 
-    fn entry(verdict: Verdict) -> Entry<'static> {
+    fn entry(verdict: Verdict, zones: &Zones) -> Entry<'_> {
         Entry {
             now_ms: 0,
             transport: Transport::Udp,
@@ -154,6 +157,7 @@ mod tests {
             bytes: 0,
             verdict,
             path: Path::Slow,
+            zones,
         }
     }
 
@@ -163,7 +167,7 @@ mod tests {
         let (log, _, mut batches) = channel(settings, Counter::default());
         let mut worker = log.worker();
         for tenth in 0..10 {
-            worker.push(entry(verdict), || f64::from(tenth) / 10.0);
+            worker.push(entry(verdict, &Zones::default()), || f64::from(tenth) / 10.0);
         }
         worker.flush();
         assert_eq!(batches.try_recv().map_or(0, |batch| batch.lines()), expected);
@@ -183,14 +187,15 @@ mod tests {
     #[test]
     fn it_is_switched_while_workers_have_it() {
         let (log, control, mut batches) = channel(None, Counter::default());
+        let zones = Zones::default();
         let mut worker = log.worker();
-        worker.push(entry(ANSWERED), || 0.0);
+        worker.push(entry(ANSWERED, &zones), || 0.0);
         control.reload(Some(&settings(1.0)));
         assert!(worker.is_on() && log.is_on());
-        worker.push(entry(ANSWERED), || 0.0);
+        worker.push(entry(ANSWERED, &zones), || 0.0);
         control.reload(None);
         assert!(!worker.is_on());
-        worker.push(entry(ANSWERED), || 0.0);
+        worker.push(entry(ANSWERED, &zones), || 0.0);
         worker.flush();
         assert_eq!(batches.try_recv().map_or(0, |batch| batch.lines()), 1);
     }

@@ -292,7 +292,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.log.is_on() {
             let bytes = output.len() - length_at - LENGTH_BYTES;
             let (transport, client, now_ms) = (self.transport, self.client, terms.now_ms);
-            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path: Path::Slow };
+            let (path, zones) = (Path::Slow, &zones);
+            let entry = Entry { now_ms, transport, client, query, bytes, verdict, path, zones };
             self.log.push(entry, || random.f64());
         }
         match verdict {

@@ -155,7 +155,7 @@ impl Worker<'_> {
                     self.batch.answered(at, start);
                 }
                 if let Some(now_ms) = logged_at_ms {
-                    self.line(at, start, (path, verdict), now_ms);
+                    self.line(at, start, (path, verdict), (&zones, now_ms));
                 }
             }
         }
@@ -172,7 +172,13 @@ impl Worker<'_> {
     }
 
     /// Adds the line of a packet whose answer was appended from `start` on.
-    fn line(&mut self, at: usize, start: usize, (path, verdict): (Path, Verdict), now_ms: u64) {
+    fn line(
+        &mut self,
+        at: usize,
+        start: usize,
+        (path, verdict): (Path, Verdict),
+        (zones, now_ms): (&Zones, u64),
+    ) {
         let (Packet { octets, source, .. }, answers) = self.batch.packet(at);
         let entry = Entry {
             now_ms,
@@ -182,6 +188,7 @@ impl Worker<'_> {
             bytes: answers.len() - start,
             verdict,
             path,
+            zones,
         };
         self.log.push(entry, || self.random.f64());
     }

@@ -2,6 +2,7 @@
 
 use super::Entry;
 use crate::answer::Verdict;
+use crate::steering::Family;
 use crate::wire::query::HEADER_BYTES;
 use crate::wire::{Name, RecordType};
 use serde::{Serialize, Serializer};
@@ -11,7 +12,7 @@ use time::OffsetDateTime;
 
 /// In the order in which a reader looks for them.
 #[derive(Serialize)]
-struct Line {
+struct Line<'e> {
     #[serde(serialize_with = "display")]
     time: Time,
     transport: &'static str,
@@ -26,6 +27,8 @@ struct Line {
     bytes: usize,
     truncated: bool,
     path: &'static str,
+    /// What steers the name; nothing where only its zone does.
+    choice: Option<&'e str>,
 }
 
 fn display<S: Serializer>(value: &impl Display, out: S) -> Result<S::Ok, S::Error> {
@@ -41,6 +44,9 @@ fn display_some<S: Serializer>(value: &Option<impl Display>, out: S) -> Result<S
 
 pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
     let (name, record_type) = question(entry.query);
+    let family = record_type.and_then(Family::of_type);
+    let choice =
+        name.as_ref().zip(family).and_then(|(name, family)| entry.zones.steering().choice_of(name, family));
     let (rcode, truncated) = match entry.verdict {
         Verdict::Answered { rcode, truncated } => (Some(rcode.as_str()), truncated),
         Verdict::Limited | Verdict::Ignored(_) => (None, false),
@@ -55,6 +61,7 @@ pub(super) fn write(out: &mut Vec<u8>, entry: &Entry<'_>) {
         bytes: entry.bytes,
         truncated,
         path: entry.path.as_str(),
+        choice,
     };
     let start = out.len();
     if serde_json::to_writer(&mut *out, &line).is_err() {
@@ -102,6 +109,7 @@ mod tests {
     use crate::answer::Transport;
     use crate::metrics::Path;
     use crate::wire::Rcode;
+    use crate::zone::Zones;
 
     /// The line of a query for these octets of a question.
     #[track_caller]
@@ -116,6 +124,7 @@ mod tests {
             bytes: 97,
             verdict,
             path: Path::Fast,
+            zones: &Zones::default(),
         };
         write(&mut out, &entry);
         let line = String::from_utf8(out).unwrap();
@@ -124,7 +133,7 @@ mod tests {
             line,
             format!(
                 "{{\"time\":\"2025-11-30T12:03:18.042Z\",\"transport\":\"https\",\"client\":\"2001:db8::\",{expected},\
-                 \"path\":\"fast\"}}\n"
+                 \"path\":\"fast\",\"choice\":null}}\n"
             )
         );
     }

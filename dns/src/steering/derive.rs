@@ -3,7 +3,7 @@
 
 use super::plan::{Family, Steered};
 use super::{Answer, Decision, Notes, Selector, Steering, decide};
-use crate::wire::RecordType;
+use crate::wire::{Name, RecordType};
 use crate::zone::{Order, Orders, Rdata, Rrset, SetChange, Zone, Zones};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -29,8 +29,18 @@ impl Steering {
         random: &mut impl FnMut(u64) -> u64,
         notes: &mut Notes,
     ) -> Option<Decision> {
-        let has_any = self.plan.below(steered.choice).into_iter().any(|id| self.family_of(id) == family);
-        has_any.then(|| decide(&self.plan, &self.view, steered.choice, (family, client), random, notes))
+        let decided = || decide(&self.plan, &self.view, steered.choice, (family, client), random, notes);
+        self.has_any(steered, family).then(decided)
+    }
+
+    /// The choice that this name is answered by. `None`: by its zone alone.
+    pub fn choice_of(&self, name: &Name, family: Family) -> Option<&str> {
+        let steered = &self.plan.names[self.plan.name(name)?];
+        self.has_any(steered, family).then(|| &*self.plan.choices[steered.choice].name)
+    }
+
+    fn has_any(&self, steered: &Steered, family: Family) -> bool {
+        self.plan.below(steered.choice).into_iter().any(|id| self.family_of(id) == family)
     }
 
     fn family_of(&self, target: usize) -> Family {

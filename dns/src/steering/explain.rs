@@ -87,7 +87,7 @@ impl Steering {
         now_unix_ms: u64,
         random: &mut impl FnMut(u64) -> u64,
     ) -> Option<Explanation> {
-        let index = self.plan.names.iter().position(|steered| steered.name == *name)?;
+        let index = self.plan.name(name)?;
         let steered = &self.plan.names[index];
         let zone_ttl = self.history.offer(index, family)?.zone_ttl;
         let mut notes = Notes::on();

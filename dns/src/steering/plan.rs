@@ -214,6 +214,11 @@ impl fmt::Display for Target {
 }
 
 impl Plan {
+    /// The place of a steered name.
+    pub fn name(&self, name: &Name) -> Option<usize> {
+        self.names.iter().position(|steered| steered.name == *name)
+    }
+
     /// The choice of this name.
     pub fn choice(&self, name: &str) -> Option<ChoiceId> {
         self.choices.iter().position(|choice| &*choice.name == name)

@@ -87,6 +87,30 @@ fn every_query_has_its_line_whatever_way_it_came() {
 }
 
 #[test]
+fn a_steered_name_tells_its_choice() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("queries");
+    let server = logging(&file)
+        .with("DNS_POOLS__SITE__MEMBERS", r#"[{"address":"192.0.2.9"}]"#)
+        .with("DNS_POOLS__SITE__HEALTH__MODE", "off")
+        .with("DNS_STEERING__NAMES", r#"[{"name":"set.z","use":"site"}]"#)
+        .start();
+    for (count, (name, record_type, choice)) in [
+        ("Set.z.", "A", json!("site")),
+        // The pool has no such address, and the zone answers.
+        ("set.z.", "AAAA", json!(null)),
+        ("set.z.", "TXT", json!(null)),
+        ("ns.z.", "A", json!(null)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        server.udp(&query(name, record_type));
+        assert_eq!(wait_for(&file, count + 1)[count]["choice"], choice, "{name} {record_type}");
+    }
+}
+
+#[test]
 fn a_signal_opens_the_file_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("queries");
