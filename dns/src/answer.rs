@@ -9,7 +9,7 @@ use crate::roster::now_unix_ms;
 use crate::steering::Client;
 use crate::steering::why::why;
 use crate::wire::options::put_padding;
-use crate::wire::query::{Edns, Header};
+use crate::wire::query::{Edns, HEADER_BYTES, Header};
 use crate::wire::{Class, Full, Ignored, Query, Question, Rcode, RecordType, Rejected, Writer};
 use crate::zone::{Draw, Order, Rrset, Zones};
 use std::net::IpAddr;
@@ -19,7 +19,9 @@ pub const UDP_BYTES_MIN: u16 = 512;
 /// A whole message behind its two-octet length.
 pub const TCP_BYTES_MAX: usize = 65_535;
 /// An OPT record without options.
-const OPT_BYTES: usize = 11;
+pub(crate) const OPT_BYTES: usize = 11;
+/// Type and class behind a question's name.
+const QUESTION_TAIL_BYTES: usize = 4;
 /// An option without its value.
 const OPTION_BYTES: usize = 4;
 /// Padded answers have a multiple of so many octets (RFC 8467 section 4.1).
@@ -118,7 +120,13 @@ pub fn answer_within(
         // RFC 7873 section 5.2.3: the right cookie goes along.
         Some(_) if required && standing == Some(Standing::New) => Reply::empty(Rcode::BadCookie),
         _ => match (terms.extras.and_then(|extras| extras.identity.chaos(&query.question)), &explained) {
-            (Some(text), _) => return chaos(&query, text, &options, terms, out),
+            (Some(text), _) => {
+                return match limit(&Reply::empty(Rcode::NoError), standing, terms) {
+                    Decision::Send => chaos(&query, text, &options, (terms, reserved), out),
+                    Decision::Slip => write_message(&query, None, &options, (terms, reserved), draw, out),
+                    Decision::Drop => Verdict::Limited,
+                };
+            }
             (None, Some(rrset)) => Reply::of(&query.question.name, rrset),
             (None, None) => {
                 // RFC 7871 section 7.2.1: where the client of a resolver is, if the resolver says so.
@@ -165,7 +173,7 @@ fn limit(reply: &Reply<'_>, standing: Option<Standing>, terms: Terms<'_>) -> Dec
 }
 
 /// One text about the server itself, in class CH (RFC 4892).
-fn chaos(query: &Query, text: &str, options: &[u8], terms: Terms<'_>, out: &mut Vec<u8>) -> Verdict {
+fn chaos(query: &Query, text: &str, options: &[u8], terms: (Terms<'_>, usize), out: &mut Vec<u8>) -> Verdict {
     let mut writer = Writer::new(out, usize::from(UDP_BYTES_MIN));
     let fits = "512 octets hold one of our few names, a short text and OPT";
     begin(&mut writer, query, Rcode::NoError, true, false).expect(fits);
@@ -192,9 +200,13 @@ pub fn answer(
 }
 
 /// A code without records.
-pub(crate) fn refuse(query: &Query, rcode: Rcode, out: &mut Vec<u8>) -> Verdict {
+pub(crate) fn refuse(query: &Query, rcode: Rcode, terms: Terms<'_>, out: &mut Vec<u8>) -> Verdict {
     let mut writer = Writer::new(out, usize::from(UDP_BYTES_MIN));
-    begin(&mut writer, query, rcode, false, false).expect("512 octets hold a header and any question");
+    let fits = "512 octets hold a header, any question and OPT";
+    begin(&mut writer, query, rcode, false, false).expect(fits);
+    if let Some(edns) = query.edns {
+        plain_opt(&mut writer, rcode, edns.dnssec_ok, terms.udp_payload_bytes_max, &[]).expect(fits);
+    }
     Verdict::Answered { rcode, truncated: false }
 }
 
@@ -221,12 +233,14 @@ fn write_message(
             usize::from(asked.clamp(UDP_BYTES_MIN, most))
         }
     };
-    let bytes_max = bytes_max - reserved;
     let held_back = match &query.edns {
         Some(edns) if is_padded(edns, terms) => OPT_BYTES + options.len() + OPTION_BYTES,
         Some(_) => OPT_BYTES + options.len(),
         None => 0,
     };
+    // A long signature must not leave less than an answer without records, so a client that claims 512 octets may get more.
+    let least = HEADER_BYTES + query.question.name.wire().len() + QUESTION_TAIL_BYTES + held_back;
+    let bytes_max = (bytes_max - reserved).max(least);
     let mut writer = Writer::new(out, bytes_max - held_back);
     let mut rcode = reply.map_or(Rcode::NoError, |reply| reply.rcode);
     let aa = reply.is_some_and(|reply| reply.authoritative);
@@ -252,7 +266,7 @@ fn write_message(
     }
     if let Some(edns) = query.edns {
         writer.limit(bytes_max);
-        opt(&mut writer, rcode, &edns, options, terms).expect("room was held back");
+        opt(&mut writer, rcode, &edns, options, (terms, reserved)).expect("room was held back");
     }
     Verdict::Answered { rcode, truncated }
 }
@@ -374,30 +388,42 @@ pub(crate) fn record(writer: &mut Writer<'_>, part: &Part<'_>, at: usize) -> Res
     Ok(())
 }
 
-/// Our OPT record (RFC 6891 section 6.1.2): what we accept, the upper bits of the code, the client's DO bit, and options.
+/// Our OPT record with options, and with padding where that is wanted.
 fn opt(
     writer: &mut Writer<'_>,
     rcode: Rcode,
     edns: &Edns,
     options: &[u8],
-    terms: Terms<'_>,
+    (terms, reserved): (Terms<'_>, usize),
+) -> Result<(), Full> {
+    let mut padded = Vec::new();
+    let mut options = options;
+    if is_padded(edns, terms) {
+        let record = OPT_BYTES + options.len() + OPTION_BYTES;
+        // A signature comes behind it and has a length, too.
+        let before = writer.bytes() + record + reserved;
+        let padding = (before.next_multiple_of(PADDED_BYTES) - before).min(writer.room() - record);
+        padded.extend_from_slice(options);
+        put_padding(&mut padded, padding);
+        options = &padded;
+    }
+    plain_opt(writer, rcode, edns.dnssec_ok, terms.udp_payload_bytes_max, options)
+}
+
+/// Our OPT record (RFC 6891 section 6.1.2): what we accept, the upper bits of the code, the client's DO bit, and options.
+pub(crate) fn plain_opt(
+    writer: &mut Writer<'_>,
+    rcode: Rcode,
+    dnssec_ok: bool,
+    udp_payload_bytes_max: u16,
+    options: &[u8],
 ) -> Result<(), Full> {
     writer.put(&[0])?;
     writer.put_u16(RecordType::OPT.0)?;
-    writer.put_u16(terms.udp_payload_bytes_max.max(UDP_BYTES_MIN))?;
-    writer.put(&[rcode.high(), 0, if edns.dnssec_ok { 0x80 } else { 0 }, 0])?;
-    let length_at = writer.bytes();
-    writer.put_u16(0)?;
+    writer.put_u16(udp_payload_bytes_max.max(UDP_BYTES_MIN))?;
+    writer.put(&[rcode.high(), 0, if dnssec_ok { 0x80 } else { 0 }, 0])?;
+    writer.put_u16(u16::try_from(options.len()).map_err(|_| Full)?)?;
     writer.put(options)?;
-    if is_padded(edns, terms) {
-        let before = writer.bytes() + OPTION_BYTES;
-        let padding = (before.next_multiple_of(PADDED_BYTES) - before).min(writer.room() - OPTION_BYTES);
-        let mut octets = Vec::new();
-        put_padding(&mut octets, padding);
-        writer.put(&octets)?;
-    }
-    let length = writer.bytes() - length_at - 2;
-    writer.patch_u16(length_at, u16::try_from(length).map_err(|_| Full)?);
     writer.add_u16(10, 1);
     Ok(())
 }

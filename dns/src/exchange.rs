@@ -11,7 +11,7 @@ use crate::transfer::{Transfer, client_serial};
 use crate::tsig::{Checked, Keys, Refusal, Signer, strip};
 use crate::wire::query::{HEADER_BYTES, Header};
 use crate::wire::{Class, Name, Query, Rcode, RecordType};
-use crate::zone::{Draw, Zone, Zones};
+use crate::zone::{Draw, Zones};
 
 /// Who may do what.
 #[derive(Debug, Default)]
@@ -81,7 +81,7 @@ impl Exchange {
                 Ok(header) => header_only(header, Rcode::FormErr, out),
                 Err(why) => Verdict::Ignored(why),
             }),
-            Checked::Refused(refusal) => Outcome::Told(not_authentic(packet, refusal, now_s, out)),
+            Checked::Refused(refusal) => Outcome::Told(not_authentic(packet, refusal, terms, out)),
             Checked::Signed { signer, end } => {
                 self.plain(&strip(packet, end), Some(signer), (zones, terms), draw, out)
             }
@@ -102,7 +102,7 @@ impl Exchange {
                 let reserved = signer.as_ref().map_or(0, Signer::bytes);
                 answer_within(packet, zones, terms, reserved, draw, out)
             }
-            Asked::Refused(query, rcode) => refuse(&query, rcode, out),
+            Asked::Refused(query, rcode) => refuse(&query, rcode, terms, out),
             Asked::Transfer(transfer) => return Outcome::Transfer(transfer, signer),
         };
         if let (Some(signer), Verdict::Answered { .. }) = (&mut signer, verdict) {
@@ -120,6 +120,10 @@ impl Exchange {
             return Asked::Other;
         }
         let Ok(query) = Query::parse(packet) else { return Asked::Other };
+        // BADVERS is for all questions alike.
+        if query.edns.is_some_and(|edns| edns.version != 0) {
+            return Asked::Other;
+        }
         if query.question.class != Class::IN || !self.transfers.allow(terms.client, signer) {
             return Asked::Refused(query, Rcode::Refused);
         }
@@ -127,7 +131,8 @@ impl Exchange {
             return Asked::Refused(query, Rcode::NotAuth);
         };
         let serial = client_serial(packet).filter(|_| of_changes);
-        Asked::Transfer(transfer(zone, query, serial, signer))
+        let signature_bytes = signer.map_or(0, Signer::bytes);
+        Asked::Transfer(Transfer::new(zone, query, serial, (terms.udp_payload_bytes_max, signature_bytes)))
     }
 }
 
@@ -136,10 +141,6 @@ enum Asked {
     Other,
     Refused(Query, Rcode),
     Transfer(Transfer),
-}
-
-fn transfer(zone: Arc<Zone>, query: Query, serial: Option<u32>, signer: Option<&Signer>) -> Transfer {
-    Transfer::new(zone, query, serial, signer.map_or(0, Signer::bytes))
 }
 
 impl Rules {
@@ -158,13 +159,16 @@ fn question_type(packet: &[u8]) -> Option<RecordType> {
 }
 
 /// NOTAUTH with the reason in a TSIG record (RFC 8945 section 5.2).
-fn not_authentic(packet: &[u8], refusal: Refusal, now_s: u64, out: &mut Vec<u8>) -> Verdict {
+fn not_authentic(packet: &[u8], refusal: Refusal, terms: Terms<'_>, out: &mut Vec<u8>) -> Verdict {
     let start = out.len();
     let verdict = match Query::parse(&strip(packet, refusal.end)) {
-        Ok(query) => refuse(&query, Rcode::NotAuth, out),
+        Ok(query) => refuse(&query, Rcode::NotAuth, terms, out),
         Err(crate::wire::Rejected::Ignore(why)) => return Verdict::Ignored(why),
         Err(crate::wire::Rejected::Answer(header, _)) => header_only(header, Rcode::NotAuth, out),
     };
-    refusal.write(out, start, now_s);
+    refusal.write(out, start, terms.now_ms / 1_000);
     verdict
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,11 +2,11 @@
 //! that a transfer holds one message and a reference to its zone, however large that is.
 //!
 //! An incremental transfer (IXFR, RFC 1995) is answered by the same sequence, which its rules allow, or by the SOA alone when
-//! the client has that serial already.
+//! the client has that serial already, or a later one.
 
 use std::sync::Arc;
 
-use crate::answer::{begin, record};
+use crate::answer::{OPT_BYTES, begin, plain_opt, record};
 use crate::resolve::Part;
 use crate::wire::query::HEADER_BYTES;
 use crate::wire::{Full, Name, Query, Rcode, RecordType, Writer};
@@ -35,17 +35,28 @@ pub struct Transfer {
     zone: Arc<Zone>,
     query: Query,
     place: Place,
+    /// Whether a message was made.
+    begun: bool,
+    /// What we accept over UDP, for OPT.
+    udp_payload_bytes_max: u16,
     /// Octets of each message to leave for a signature.
     reserved: usize,
 }
 
 impl Transfer {
-    /// The whole zone, or its SOA alone for a client that asks for changes since the serial that we have.
-    pub fn new(zone: Arc<Zone>, query: Query, client_serial: Option<u32>, reserved: usize) -> Transfer {
-        let current =
-            query.question.record_type == RecordType::IXFR && client_serial == Some(zone.soa().1.serial);
+    /// The whole zone, or its SOA alone for a client that asks for changes since the serial that we have, or since a later
+    /// one (RFC 1995 section 2, by the arithmetic of RFC 1982).
+    pub fn new(
+        zone: Arc<Zone>,
+        query: Query,
+        client_serial: Option<u32>,
+        (udp_payload_bytes_max, reserved): (u16, usize),
+    ) -> Transfer {
+        let serial = zone.soa().1.serial;
+        let current = query.question.record_type == RecordType::IXFR
+            && client_serial.is_some_and(|known| known.wrapping_sub(serial) < 1 << 31);
         let place = if current { Place::LastSoa } else { Place::FirstSoa };
-        Transfer { zone, query, place, reserved }
+        Transfer { zone, query, place, begun: false, udp_payload_bytes_max, reserved }
     }
 
     /// The same with nothing but the SOA.
@@ -80,7 +91,10 @@ impl Transfer {
 
     /// Writes as many records as fit; how many did.
     fn records(&mut self, out: &mut Vec<u8>, bytes_max: usize) -> Result<u16, Full> {
-        let mut writer = Writer::new(out, bytes_max);
+        // In the first message OPT tells that EDNS is spoken here (RFC 5936 section 2.2.5).
+        let edns = self.query.edns.filter(|_| !self.begun);
+        let held_back = if edns.is_some() { OPT_BYTES } else { 0 };
+        let mut writer = Writer::new(out, bytes_max - held_back).keeping_case();
         begin(&mut writer, &self.query, Rcode::NoError, true, false)?;
         let mut count = 0;
         while let Some((node, set, at)) = self.next() {
@@ -95,6 +109,11 @@ impl Transfer {
             self.advance();
         }
         writer.patch_u16(6, count);
+        if let Some(edns) = edns {
+            writer.limit(bytes_max);
+            plain_opt(&mut writer, Rcode::NoError, edns.dnssec_ok, self.udp_payload_bytes_max, &[])?;
+        }
+        self.begun |= count > 0;
         Ok(count)
     }
 

@@ -1,5 +1,7 @@
 use super::*;
-use crate::wire::{Class, Question, query::Header};
+use crate::wire::options::Options;
+use crate::wire::query::{Edns, Header};
+use crate::wire::{Class, Question};
 use crate::zone::OrderPolicy;
 
 /// A zone with an empty non-terminal, a delegation with glue, and `many` more addresses.
@@ -39,7 +41,7 @@ fn read(mut transfer: Transfer) -> (usize, Vec<String>) {
 
 #[test]
 fn every_record_once_between_two_of_the_soa() {
-    let (messages, records) = read(Transfer::new(zone(0), query(RecordType::AXFR), None, 0));
+    let (messages, records) = read(Transfer::new(zone(0), query(RecordType::AXFR), None, (1_232, 0)));
     assert_eq!(messages, 1);
     assert!(
         records.first() == records.last() && records[0].starts_with("example. ns.example. host.example. 7")
@@ -60,7 +62,8 @@ fn every_record_once_between_two_of_the_soa() {
 
 #[test]
 fn a_large_zone_takes_many_messages() {
-    let (messages, mut records) = read(Transfer::new(zone(20_000), query(RecordType::AXFR), None, 100));
+    let (messages, mut records) =
+        read(Transfer::new(zone(20_000), query(RecordType::AXFR), None, (1_232, 100)));
     assert!(messages > 10, "{messages}");
     assert_eq!(records.len(), 20_000 + 9);
     records.sort();
@@ -70,10 +73,38 @@ fn a_large_zone_takes_many_messages() {
 
 #[test]
 fn changes_since_now_are_the_soa_alone() {
-    let transfer = |serial| read(Transfer::new(zone(0), query(RecordType::IXFR), serial, 0)).1.len();
+    let transfer = |serial| read(Transfer::new(zone(0), query(RecordType::IXFR), serial, (1_232, 0))).1.len();
     assert_eq!(transfer(Some(7)), 1);
+    assert_eq!(transfer(Some(8)), 1);
+    assert_eq!(transfer(Some(7 + (1 << 31))), 9);
     assert_eq!(transfer(Some(6)), 9);
     assert_eq!(transfer(None), 9);
+}
+
+#[test]
+fn names_keep_the_case_they_have_in_the_zone() {
+    let mut query = query(RecordType::AXFR);
+    query.question.name = Name::from_text(b"EXAMPLE.", None).unwrap();
+    let (_, records) = read(Transfer::new(zone(0), query, None, (1_232, 0)));
+    assert!(records.iter().all(|record| !record.contains("EXAMPLE")), "{records:?}");
+}
+
+#[test]
+fn the_first_message_alone_says_that_edns_is_spoken() {
+    let mut query = query(RecordType::AXFR);
+    query.edns =
+        Some(Edns { payload_bytes: 4_096, version: 0, dnssec_ok: true, options: Options::default() });
+    let mut transfer = Transfer::new(zone(20_000), query, None, (1_232, 100));
+    let mut first = true;
+    while !transfer.is_complete() {
+        let mut out = Vec::new();
+        transfer.message(&mut out).unwrap();
+        assert!(out.len() <= MESSAGE_BYTES - 100);
+        let edns = hickory_proto::op::Message::from_vec(&out).unwrap().edns;
+        let told = edns.map(|edns| (edns.max_payload(), edns.flags().dnssec_ok));
+        assert_eq!(told, first.then_some((1_232, true)));
+        first = false;
+    }
 }
 
 #[test]

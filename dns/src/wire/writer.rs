@@ -21,6 +21,7 @@ pub struct Writer<'b> {
     bytes_max: usize,
     suffixes: [u16; SUFFIXES_MAX],
     suffix_count: usize,
+    keeps_case: bool,
 }
 
 /// A place to return to when what follows turns out not to fit.
@@ -34,7 +35,13 @@ impl<'b> Writer<'b> {
     /// Starts a message at the end of `out` that will have at most `bytes_max` octets.
     pub fn new(out: &'b mut Vec<u8>, bytes_max: usize) -> Writer<'b> {
         let start = out.len();
-        Writer { out, start, bytes_max, suffixes: [0; SUFFIXES_MAX], suffix_count: 0 }
+        Writer { out, start, bytes_max, suffixes: [0; SUFFIXES_MAX], suffix_count: 0, keeps_case: false }
+    }
+
+    /// The same, with pointers to names of the same case only: for whoever stores what it is given (RFC 5936 section 3.4).
+    #[must_use]
+    pub fn keeping_case(self) -> Writer<'b> {
+        Writer { keeps_case: true, ..self }
     }
 
     /// Octets written so far.
@@ -131,13 +138,13 @@ impl<'b> Writer<'b> {
         self.suffixes[..self.suffix_count]
             .iter()
             .copied()
-            .find(|&at| same_name(message, usize::from(at), suffix))
+            .find(|&at| same_name(message, usize::from(at), suffix, self.keeps_case))
     }
 }
 
 /// Whether the name at `at` in a message that we wrote ourselves is `suffix`. Our pointers point backwards to labels,
 /// so this ends.
-fn same_name(message: &[u8], mut at: usize, mut suffix: &[u8]) -> bool {
+fn same_name(message: &[u8], mut at: usize, mut suffix: &[u8], keeps_case: bool) -> bool {
     loop {
         let Some(&length) = message.get(at) else { return false };
         if length >= 0xC0 {
@@ -153,7 +160,9 @@ fn same_name(message: &[u8], mut at: usize, mut suffix: &[u8]) -> bool {
         }
         let end = 1 + usize::from(length);
         let Some(label) = message.get(at..at + end) else { return false };
-        if !label.eq_ignore_ascii_case(&suffix[..end]) {
+        let is_same =
+            if keeps_case { *label == suffix[..end] } else { label.eq_ignore_ascii_case(&suffix[..end]) };
+        if !is_same {
             return false;
         }
         at += end;
@@ -192,6 +201,13 @@ mod tests {
     #[test]
     fn case_does_not_matter() {
         check(&["A.b.", "a.B."], b"\x01A\x01b\0\xC0\x00");
+    }
+    #[test]
+    fn case_matters_to_whoever_stores_it() {
+        let mut out = Vec::new();
+        let mut writer = Writer::new(&mut out, 512).keeping_case();
+        ["A.b.", "a.b.", "A.b."].iter().for_each(|text| writer.put_name(&name(text)).unwrap());
+        assert_eq!(out, b"\x01A\x01b\0\x01a\xC0\x02\xC0\x00");
     }
     #[test]
     fn the_root_is_never_a_pointer() {

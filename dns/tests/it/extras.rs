@@ -36,10 +36,16 @@ fn option(answer: &Answer, code: u16) -> Option<String> {
     options.iter().find(|(known, _)| *known == code).map(|(_, value)| HEXLOWER.encode(value))
 }
 
-/// A question in class CH, and the text that comes back.
-fn chaos(server: &Server, name: &str) -> (u16, String) {
+/// A question in class CH.
+fn chaos_query(name: &str) -> Vec<u8> {
     let mut packet = query(name, "TXT");
     *packet.last_mut().unwrap() = 3;
+    packet
+}
+
+/// The code and the text that one is answered with.
+fn chaos(server: &Server, name: &str) -> (u16, String) {
+    let packet = chaos_query(name);
     let octets = exchange(server.address, &packet);
     let answer = Answer::read(&octets);
     let text = if answer.sections[0].is_empty() { &[][..] } else { &octets[packet.len() + 13..] };
@@ -149,11 +155,15 @@ fn equal_answers_are_limited_over_udp() {
         .zone("z", &format!("{ZONE}*.w A 192.0.2.9\n"))
         .with("DNS_RATE_LIMIT__RESPONSES_PER_SECOND", "1")
         .with("DNS_RATE_LIMIT__SLIP", "2")
+        .with("DNS_IDENTITY__VERSION", "ours")
         .start();
     let got = flood(&server, &query("nothing.z.", "A"), 40);
     let count = |letter| got.chars().filter(|one| *one == letter).count();
     assert!(got.starts_with('+') && count('t') > 5 && count('-') > 5, "{got}");
     assert!(server.metric("dns_packets_dropped_total{reason=\"rate-limit\"}") > 5);
+    // What we say of ourselves is an answer as any other.
+    let got = flood(&server, &chaos_query("version.bind."), 20);
+    assert!(got.starts_with('+') && got.contains('-') && got.contains('t'), "{got}");
     // Another answer has an account of its own, and TCP has none.
     let other = flood(&server, &query("set.z.", "A"), 1);
     assert_eq!(other, "+");

@@ -5,6 +5,7 @@ use crate::message::Answer;
 use crate::peers::Root;
 use crate::running::{Server, ZONE, eventually, framed};
 use crate::support::{query, with_edns};
+use crate::transfers::SECRET;
 use std::io::Write as _;
 use std::net::{IpAddr, TcpStream};
 use std::time::Duration;
@@ -124,6 +125,21 @@ fn real_clients_ask_over_tls() {
     std::fs::write(folder.path().join("ca.pem"), Authority::new().pem()).unwrap();
     let text = run("kdig", &["+retry=0", "www.z", "A"]);
     assert_eq!(records(&text), 0, "{text}");
+}
+
+#[test]
+fn a_signature_is_part_of_the_padded_length() {
+    let Some(root) = Root::find("tls::a_signature_is_part_of_the_padded_length") else { return };
+    let authority = Authority::new();
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), SECRET).unwrap();
+    let keys = serde_json::json!([{"name": "moves", "secret_file": secret.path()}]);
+    let server = authority.plan().zone("z", ZONE).with("DNS_TRANSFER__KEYS", &keys.to_string()).start();
+    let port = server.bound("tls").port().to_string();
+    let key = format!("hmac-sha256:moves:{SECRET}");
+    let arguments = ["@127.0.0.1", "-p", &port, "+tls", "+padding", "-y", &key, "set.z", "A"];
+    let text = String::from_utf8(root.run("kdig", &arguments, "").stdout).unwrap();
+    assert!(text.contains("NOERROR") && text.contains("TSIG") && text.contains("468 B"), "{text}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::support::{query, read};
 /// For a secondary to start, to transfer, and to notice.
 const DEADLINE: Duration = Duration::from_secs(60);
 const ORIGIN: &str = "moves.test.";
-const SECRET: &str = "c2l4dGVlbiBvY3RldHMgb3IgbW9yZQ==";
+pub(crate) const SECRET: &str = "c2l4dGVlbiBvY3RldHMgb3IgbW9yZQ==";
 
 /// A refresh time of a day: who has the new serial within a minute was told.
 fn zone(serial: u32, more: &str) -> String {
