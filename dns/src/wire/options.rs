@@ -101,6 +101,8 @@ fn subnet(value: &[u8]) -> Option<Subnet> {
     let [family_high, family_low, source_bits, scope_bits, rest @ ..] = value else { return None };
     let family = u16::from_be_bytes([*family_high, *family_low]);
     let bits_max = match family {
+        // No address at all: what dig sends for +subnet=0.
+        0 => 0,
         1 => 32,
         2 => 128,
         _ => return None,
@@ -202,6 +204,8 @@ mod tests {
         check("0008 0007 0001 18 00 c00002", "subnet 1 c0000200/24");
         check("0008 0004 0001 00 00", "subnet 1 00000000/0");
         check("0008 0006 0002 0c 00 2010", "subnet 2 20100000/12");
+        check("0008 0004 0000 00 00", "subnet 0 00000000/0");
+        check("0008 0005 0000 08 00 0a", "FORMERR");
         check("0008 0006 0002 0b 00 2010", "FORMERR");
         check("0008 0007 0001 18 18 c00002", "FORMERR");
         check("0008 0006 0001 18 00 c000", "FORMERR");
