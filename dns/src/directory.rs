@@ -39,8 +39,8 @@ pub enum ZoneFileError {
     FileName { path: PathBuf, error: NameError },
     #[error("{}:{error}", path.display())]
     Syntax { path: PathBuf, error: SyntaxError },
-    #[error("{0}")]
-    Zone(String),
+    #[error("{what}")]
+    Zone { what: String, included: Vec<PathBuf> },
 }
 
 impl ZoneFileError {
@@ -51,7 +51,16 @@ impl ZoneFileError {
             ZoneFileError::TooLarge { .. } => "too-large",
             ZoneFileError::FileName { .. } => "file-name",
             ZoneFileError::Syntax { .. } => "syntax",
-            ZoneFileError::Zone(_) => "zone",
+            ZoneFileError::Zone { .. } => "zone",
+        }
+    }
+
+    /// The files beside the zone's own whose repair may end it.
+    pub fn files(&self) -> &[PathBuf] {
+        match self {
+            ZoneFileError::Syntax { path, .. } => std::slice::from_ref(path),
+            ZoneFileError::Zone { included, .. } => included,
+            _ => &[],
         }
     }
 }
@@ -116,7 +125,10 @@ pub fn read_zone(
             let warnings = warnings.iter().map(at).collect();
             Ok(Loaded { zone, warnings, included })
         }
-        Err(fault) => Err(ZoneFileError::Zone(at(&fault))),
+        Err(fault) => {
+            let what = at(&fault);
+            Err(ZoneFileError::Zone { what, included })
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! snapshot, good files and kept zones together, is put in force at once.
 
 use crate::config::{Config, ZoneFiles};
-use crate::directory::{self, Loaded, ZoneFile, ZoneFileError};
+use crate::directory::{self, Loaded, ZoneFile};
 use crate::metrics::Metrics;
 use crate::roster::{Roster, now_unix_ms};
 use crate::steering;
@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use service_kit::{Dependency, Reloads};
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -98,7 +99,7 @@ impl Publisher {
                 }
             };
             self.watch.reading(&files);
-            match read(&files).await {
+            match self.read_meanwhile(&files).await {
                 Ok(read) => {
                     self.orders.clone_from(&files.orders);
                     if let Some(steering) = steering {
@@ -111,6 +112,17 @@ impl Publisher {
                     error!(%reason, "reload failed: all zones stay as they are");
                     self.metrics.reloads_failed.inc();
                 }
+            }
+        }
+    }
+
+    /// Reads the zones. What dies or is ordered meanwhile is heard of at once: reading large zones takes longer.
+    async fn read_meanwhile(&mut self, files: &ZoneFiles) -> Result<Vec<ZoneFile>, String> {
+        let mut reading = pin!(read(files));
+        loop {
+            tokio::select! {
+                read = &mut reading => return read,
+                () = self.roster.changed() => self.derive(),
             }
         }
     }
@@ -149,10 +161,8 @@ impl Publisher {
                     next.push(take_over(zone, old));
                 }
                 Err(error) => {
-                    // It may be the file to repair.
-                    if let ZoneFileError::Syntax { path, .. } = &error {
-                        all_included.push(path.clone());
-                    }
+                    // One of them may be the file to repair.
+                    all_included.extend(error.files().iter().cloned());
                     failed = true;
                     let serial_kept = old.map(|zone| zone.soa().1.serial);
                     error!(kind = error.kind(), serial_kept, "zone not reloaded: {error}");

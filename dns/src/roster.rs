@@ -158,6 +158,8 @@ impl Roster {
         let mut age = tokio::time::interval(AGE_EVERY);
         loop {
             let changed = tokio::select! {
+                // What waits is heard before anybody counts as silent.
+                biased;
                 Some(Looked { target, look }) = self.looked.1.recv() => self.observe(&target, look),
                 Some(request) = self.requests.recv() => self.answer(request),
                 _ = age.tick() => self.age(),

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// The kernel's clock for files may be behind ours by its tick, and a network's file server by more.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(1);
@@ -17,6 +18,8 @@ type Look = BTreeMap<PathBuf, (u64, u64, i64, i64)>;
 #[derive(Debug)]
 pub struct Watch {
     interval: Option<Duration>,
+    /// The next look. Kept here, so that whoever waits for a change may give up now and then and still gets to it.
+    due: Instant,
     directory: PathBuf,
     /// Files that zones include; those of a zone that is broken now are still looked at.
     included: Vec<PathBuf>,
@@ -31,6 +34,7 @@ impl Watch {
     pub fn new(files: &ZoneFiles) -> Watch {
         let mut watch = Watch {
             interval: None,
+            due: Instant::now(),
             directory: PathBuf::new(),
             included: Vec::new(),
             read: Look::new(),
@@ -46,7 +50,8 @@ impl Watch {
         self.interval = files.watch_interval;
         self.directory.clone_from(&files.directory);
         self.read_at = SystemTime::now();
-        if self.interval.is_some() {
+        if let Some(interval) = self.interval {
+            self.due = Instant::now() + interval;
             self.read = look(&self.directory, &self.included);
         }
     }
@@ -65,11 +70,13 @@ impl Watch {
         }
     }
 
-    /// Returns once something is other than it was read, and has stayed so from one look to the next.
+    /// Returns once something is other than it was read, and has stayed so from one look to the next. May be dropped at any
+    /// time.
     pub async fn changed(&mut self) {
         let Some(interval) = self.interval else { return std::future::pending().await };
         loop {
-            tokio::time::sleep(interval).await;
+            tokio::time::sleep_until(self.due).await;
+            self.due = Instant::now() + interval;
             let (directory, included) = (self.directory.clone(), self.included.clone());
             let Ok(now) = tokio::task::spawn_blocking(move || look(&directory, &included)).await else {
                 continue;
@@ -133,6 +140,22 @@ mod tests {
         watch.reading(&files);
         watch.includes(vec![included]);
         assert!(!notices(&mut watch).await, "once is enough");
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_again_and_again_gets_to_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut watch = Watch::new(&ZoneFiles {
+            watch_interval: Some(Duration::from_millis(50)),
+            ..files(folder.path())
+        });
+        std::fs::write(folder.path().join("z.zone"), "new").unwrap();
+        for _ in 0..1_000 {
+            if tokio::time::timeout(Duration::from_millis(20), watch.changed()).await.is_ok() {
+                return;
+            }
+        }
+        panic!("never noticed");
     }
 
     #[tokio::test]
