@@ -2,9 +2,13 @@
 
 use crate::config::TcpLimits;
 use crate::metrics::Closed;
+use service_kit::Prefix;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bits of an IPv6 address that are one client: every host has as many addresses of such a network as it likes.
+const IPV6_CLIENT_BITS: u8 = 64;
 
 /// The open connections by client.
 #[derive(Debug)]
@@ -42,13 +46,15 @@ impl Clients {
     /// Admits one more connection of a client, or says which limit it meets.
     pub fn admit(clients: &Arc<Clients>, client: IpAddr) -> Result<Permit, Closed> {
         // On a socket for both families, one client is not two.
-        let client = client.to_canonical();
+        let address = client.to_canonical();
+        let client =
+            if address.is_ipv6() { Prefix::new(address, IPV6_CLIENT_BITS).network() } else { address };
         let mut open = clients.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= clients.connections_max {
             return Err(Closed::TooMany);
         }
         let own = open.by_client.get(&client).copied().unwrap_or(0);
-        if own >= clients.connections_per_client_max && !clients.unlimited.contains(&client) {
+        if own >= clients.connections_per_client_max && !clients.unlimited.contains(&address) {
             return Err(Closed::TooManyOfClient);
         }
         open.total += 1;
@@ -130,8 +136,9 @@ mod tests {
         check("ggggg", "++++T");
     }
 
-    #[test]
-    fn a_mapped_address_is_the_same_client() {
+    /// Whether one that has a connection from the first address gets another one from the second.
+    #[track_caller]
+    fn check_same(first: &str, second: &str, same: bool) {
         let clients = Arc::new(Clients::new(&TcpLimits {
             connections_max: 9,
             connections_per_client_max: 1,
@@ -140,10 +147,16 @@ mod tests {
             write_timeout: Duration::ZERO,
             query_bytes_max: 0,
         }));
-        let _held = Clients::admit(&clients, "192.0.2.1".parse().unwrap()).unwrap();
-        assert_eq!(
-            Clients::admit(&clients, "::ffff:192.0.2.1".parse().unwrap()).unwrap_err(),
-            Closed::TooManyOfClient
-        );
+        let _held = Clients::admit(&clients, first.parse().unwrap()).unwrap();
+        let second = Clients::admit(&clients, second.parse().unwrap());
+        assert_eq!(second.err(), same.then_some(Closed::TooManyOfClient));
+    }
+
+    #[test]
+    fn one_client_by_other_addresses() {
+        check_same("192.0.2.1", "::ffff:192.0.2.1", true);
+        check_same("192.0.2.1", "192.0.2.2", false);
+        check_same("2001:db8::1", "2001:db8::ffff:0:0:2", true);
+        check_same("2001:db8::1", "2001:db8:0:1::1", false);
     }
 }
