@@ -77,6 +77,10 @@ async fn a_status_decides() {
     look(&target(address, http(None, ""))).await;
     let asked = questions.recv().await.unwrap();
     assert!(asked.contains(&format!("host: {address}\r\n")), "{asked}");
+    // A whole page is no health answer, and its status is.
+    let page = format!("HTTP/1.1 200 OK\r\ncontent-length: 20000\r\n\r\n{}", "x".repeat(20_000));
+    let (address, _questions) = serve(page.leak(), None).await;
+    check(&look(&target(address, http(None, ""))).await, Outcome::Good, "status 200");
     let (address, _questions) = serve("HTTP/1.1 503 No\r\ncontent-length: 0\r\n\r\n", None).await;
     check(&look(&target(address, http(None, ""))).await, Outcome::Bad, "status 503");
 }
