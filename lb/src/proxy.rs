@@ -239,7 +239,7 @@ impl Walk<'_> {
     /// Turns what a backend answered into what the client gets.
     fn answer(
         &self,
-        mut served: Served<'_>,
+        served: Served<'_>,
         pool: &Pool,
         affinity: &Affinity,
         wanted: &Wanted,
@@ -249,11 +249,6 @@ impl Walk<'_> {
         parts.version = Version::HTTP_11;
         if parts.status.is_informational() {
             return self.switch(parts, wanted.upgrade.as_ref(), served.answer.switching, served.loan);
-        }
-        match validate::answer(&mut parts.headers) {
-            Ok(true) => {}
-            Ok(false) => served.loan.use_no_more(),
-            Err(validate::Ambiguous) => return Err(Failure::BadResponse.into()),
         }
         if parts.status == StatusCode::NO_CONTENT {
             // It has none (RFC 9110, 8.6), and in HTTP/2 one other than 0 is an error.
@@ -369,7 +364,8 @@ impl Walk<'_> {
     fn admit(&self, route: &Route, headers: &HeaderMap, body: &Incoming) -> Result<u64, Problem> {
         let (limits, server) = (&self.snapshot.config.limits, &self.snapshot.config.server);
         if limits.rate.is_some() || route.limits.rate.is_some() {
-            let client = limits::client(headers, self.client.address.ip(), &server.trusted);
+            let client =
+                limits::client(headers, self.client.address.ip(), (&server.trusted, server.forwarded));
             self.worker.shared.counts.request(client, route, limits, Instant::now())?;
         }
         let body_bytes_max = route.limits.body_bytes_max.unwrap_or(limits.body_bytes_max);

@@ -194,15 +194,40 @@ fn transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
+/// The number that all `Content-Length` lines say, whatever lists they are made of (RFC 9110, 8.6); nothing without a line.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
+    let mut length = None;
+    for part in
+        headers.get_all(CONTENT_LENGTH).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+    {
+        let digits = part.trim_ascii();
+        let text = std::str::from_utf8(digits).map_err(|_| Ambiguous)?;
+        // `parse` takes a sign.
+        let number = if digits.iter().all(u8::is_ascii_digit) { text.parse().ok() } else { None };
+        let number: u64 = number.ok_or(Ambiguous)?;
+        if length.is_some_and(|known| known != number) {
+            return Err(Ambiguous);
+        }
+        length = Some(number);
+    }
+    Ok(length)
+}
+
 /// Makes sure that the answer of a backend has one reading, and says whether another may follow it on the connection:
 /// `false` where two programs may disagree on its end (RFC 9112, 6.3).
 pub(crate) fn answer(headers: &mut HeaderMap) -> Result<bool, Ambiguous> {
     if !headers.contains_key(TRANSFER_ENCODING) {
-        // Several that differ were refused by hyper; several that are the same count once.
-        if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some()
-            && let Some(length) = headers.get(CONTENT_LENGTH).cloned()
+        // Also where there is no body, and the length is only told: the client would be told nonsense.
+        let length = content_length(headers)?;
+        // Several that are the same count once.
+        let is_plain = || {
+            let mut lines = headers.get_all(CONTENT_LENGTH).iter();
+            lines.next().is_some_and(|line| !line.as_bytes().contains(&b',')) && lines.next().is_none()
+        };
+        if let Some(length) = length
+            && !is_plain()
         {
-            headers.insert(CONTENT_LENGTH, length);
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         return Ok(true);
     }
@@ -339,6 +364,11 @@ mod tests {
         check_answer(&[], Some(true), "");
         check_answer(&["content-length: 5"], Some(true), "5");
         check_answer(&["content-length: 5", "content-length: 5"], Some(true), "5");
+        check_answer(&["content-length: 2, 2"], Some(true), "2");
+        check_answer(&["content-length: 5", "content-length: 6"], None, "5 6");
+        for length in ["", "+2", "2,", "2, 3", "abc", "99999999999999999999"] {
+            check_answer(&[&format!("content-length: {length}")], None, length);
+        }
         check_answer(&["transfer-encoding: chunked"], Some(true), "");
         check_answer(&["transfer-encoding: chunked", "content-length: 5"], Some(false), "");
         check_answer(&["transfer-encoding: gzip, chunked"], None, "");

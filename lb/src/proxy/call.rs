@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{Request, Uri, response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -26,6 +26,7 @@ use crate::retry::{self, Attempt, Decision};
 use crate::roster::Event;
 use crate::snapshot::{Entry as SeenEntry, Lease};
 use crate::upstream::{Answer, Form, Loan, Patience, Whole};
+use crate::validate;
 use crate::worker::Worker;
 
 /// A request's body, by how often it can be sent.
@@ -192,7 +193,18 @@ impl<'a> Call<'a> {
             _ => loan.stream(self.request(), &self.upload, patience).await,
         };
         match answered {
-            Ok(answer) => {
+            Ok(mut answer) => {
+                match self.check(&mut answer.parts) {
+                    Ok(true) => {}
+                    Ok(false) => loan.use_no_more(),
+                    Err(validate::Ambiguous) => {
+                        return Err(Missed {
+                            failure: Failure::BadResponse,
+                            written: true,
+                            reused: loan.reused,
+                        });
+                    }
+                }
                 let entry = &pool.entries[index];
                 self.answered(entry, &answer.parts, now);
                 let choosing = &self.choosing;
@@ -212,6 +224,16 @@ impl<'a> Call<'a> {
                 Err(Missed { failure, written, reused: loan.reused })
             }
         }
+    }
+
+    /// Whether an answer can be passed on, and whether another may follow it. One that cannot is a failed attempt: who answers
+    /// nonsense at once must not look fast.
+    fn check(&self, answer: &mut response::Parts) -> Result<bool, validate::Ambiguous> {
+        if answer.status.is_informational() {
+            // What follows a switch that nobody asked for is no answer.
+            return if self.outbound.upgrades { Ok(true) } else { Err(validate::Ambiguous) };
+        }
+        validate::answer(&mut answer.headers)
     }
 
     /// What an answer teaches of its backend's load, in a pool that asks for it.
@@ -267,6 +289,7 @@ impl<'a> Call<'a> {
         *request.headers_mut() = headers;
         // Without it hyper drops the body of a GET.
         if self.outbound.chunked && matches!(self.content, Content::Stream(_)) {
+            request.headers_mut().remove(CONTENT_LENGTH);
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         request
@@ -308,15 +331,17 @@ impl<'a> Call<'a> {
         let backend = &pool.entries[index].backend;
         backend.metrics.attempts_failed.inc();
         self.choosing.missed(index, missed.failure);
-        if missed.failure == Failure::HeaderTimeout || !missed.reused {
+        // An old connection may just have been closed for its age.
+        let by_age = missed.reused && missed.failure != Failure::BadResponse;
+        if missed.failure == Failure::HeaderTimeout || !by_age {
             self.worker.judge(pool, backend, Err(missed.failure));
         }
         if let Algorithm::Ewma(terms) = pool.config.balance.algorithm {
             let (now, outcome) = (Instant::now(), Outcome::Failed { rest: None });
             backend.load.observe(now.saturating_duration_since(began), outcome, terms, now);
         }
-        // An old connection may just have been closed for its age. A full queue knows already that something is wrong.
-        let counts = !missed.reused && missed.failure != Failure::HeaderTimeout;
+        // A full queue knows already that something is wrong.
+        let counts = !by_age && missed.failure != Failure::HeaderTimeout;
         let _ = self.worker.shared.events.try_send(Event::Failed {
             id: backend.id,
             failure: missed.failure,

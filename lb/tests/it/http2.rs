@@ -139,6 +139,26 @@ async fn two_names_for_a_host_are_refused() {
     assert_eq!(client.get("/hello").await.unwrap().1, "hello");
 }
 
+/// A backend that goes by one of them would take the rest for another request. h2 refuses them.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_lengths_are_refused() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let mut client = Client::plain(&lb).await;
+    for second in ["6", "abc", "5, 6"] {
+        let mut head = request("POST", "/echo");
+        for length in ["5", second] {
+            head.headers_mut().append("content-length", length.parse().unwrap());
+        }
+        let (response, mut upload) = client.begin(head, false).await.unwrap();
+        upload.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        let error = response.await.unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{second}: {error}");
+    }
+    assert_eq!(backend.state.seen("/echo"), 0);
+    assert_eq!(client.get("/hello").await.unwrap().1, "hello");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_and_trailers_go_both_ways() {
     let backend = Backend::start("app-1");
