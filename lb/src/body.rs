@@ -23,18 +23,27 @@ use crate::upstream::{AnswerError, Loan};
 pub(crate) struct Upload {
     finished: Cell<Option<Instant>>,
     last: Cell<Instant>,
+    /// The backend has room and the client sends nothing.
+    waits: Cell<bool>,
     broken: Cell<Option<Failure>>,
     bytes: Cell<u64>,
 }
 
 impl Upload {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { finished: Cell::new(None), last: Cell::new(now), broken: Cell::new(None), bytes: Cell::new(0) }
+        Self {
+            finished: Cell::new(None),
+            last: Cell::new(now),
+            waits: Cell::new(false),
+            broken: Cell::new(None),
+            bytes: Cell::new(0),
+        }
     }
 
     /// A new attempt begins: earlier silence was another backend's. `whole`: how long the body is, if it is there.
     pub(crate) fn restart(&self, now: Instant, whole: Option<usize>) {
         self.last.set(now);
+        self.waits.set(false);
         self.finished.set(whole.map(|_| now));
         self.bytes.set(self.bytes.get() + whole.unwrap_or_default() as u64);
     }
@@ -45,6 +54,11 @@ impl Upload {
 
     pub(crate) fn last(&self) -> Instant {
         self.last.get()
+    }
+
+    /// Whether it is the client who owes the next part of it, by deadlines of its own.
+    pub(crate) fn waits(&self) -> bool {
+        self.waits.get()
     }
 
     /// How the client's side of it failed, if it did.
@@ -104,6 +118,7 @@ impl Body for RequestBody {
             Self::Stream { inner, upload, progress, left } => {
                 let polled = Pin::new(&mut *inner).poll_frame(cx);
                 progress.body(polled.is_pending());
+                upload.waits.set(polled.is_pending());
                 match &polled {
                     Poll::Pending => {}
                     // Nobody asks for more after trailers.

@@ -313,11 +313,13 @@ async fn answered<T>(
         if let Poll::Ready(answered) = poll(cx) {
             return Poll::Ready(answered);
         }
+        let now = Instant::now();
         let due = match upload.finished() {
             Some(at) => at + patience.header,
+            // Looked at again below: a client that sends nothing is no fault of the backend's.
+            None if upload.waits() => now + patience.upload,
             None => upload.last() + patience.upload,
         };
-        let now = Instant::now();
         if due <= now {
             let failure = Failure::HeaderTimeout;
             return Poll::Ready(Err(Unanswered { failure, unwritten: false, request: None }));

@@ -121,6 +121,21 @@ async fn an_upload_that_stops_is_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stops_is_no_fault_of_its_backend() {
+    let backend = Backend::start("app-1");
+    let setup = Setup::new(&[&backend]).with("upstream.body_timeout_ms", "200");
+    let lb = setup.with("server.body_timeout_ms", "900").start(1).await;
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    stream.write_all(b"POST /count HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\nabc").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer))
+        .await
+        .expect("it is cut");
+    assert_eq!(lb.metric("lb_connections_cut_total", "reason=\"request-body\"").await, 1.0);
+    assert_eq!(lb.metric("lb_backend_attempts_failed_total", "").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_slow_upload_is_not_a_slow_backend() {
     let backend = Backend::start("app-1");
     let lb = Setup::new(&[&backend]).with("upstream.header_timeout_ms", "400").start(1).await;
