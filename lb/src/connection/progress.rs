@@ -189,8 +189,13 @@ impl Progress {
     }
 
     pub(super) fn has_written(&self, waits: bool) {
+        let waited = self.write.get().is_some();
         note_paced(&self.write, waits, &self.download);
         if !waits {
+            // An answer that is over for us is over for its client only when all of it is taken.
+            if waited && self.phase.get().0 == Phase::KeepAlive {
+                self.phase.set((Phase::KeepAlive, Instant::now()));
+            }
             // While a slow client drains what is buffered, nobody asks the backend for more: not its fault.
             renew(&self.answer);
         }
@@ -208,9 +213,10 @@ impl Progress {
         let waiting = |cell: &Cell<Option<Instant>>| {
             cell.get().map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
         };
-        if self.phase.get().0 != Phase::Busy || self.of == Of::Http2 {
+        let busy = self.phase.get().0 == Phase::Busy;
+        if self.of == Of::Http2 || !(busy || self.is_draining()) {
             None
-        } else if self.upload.is_slow(limits.upload, waiting(&self.body)) {
+        } else if busy && self.upload.is_slow(limits.upload, waiting(&self.body)) {
             Some("slow-upload")
         } else if self.download.is_slow(limits.download, waiting(&self.write)) {
             Some("slow-download")
@@ -219,12 +225,18 @@ impl Progress {
         }
     }
 
+    /// The end of an answer waits in our buffers for its client: it is not idle, and the deadlines of writing hold.
+    fn is_draining(&self) -> bool {
+        self.phase.get().0 == Phase::KeepAlive && self.write.get().is_some()
+    }
+
     /// The deadline that is nearest, and its name.
     pub(super) fn due(&self, limits: &ClientDeadlines) -> Option<(Instant, &'static str)> {
         let (phase, since) = self.phase.get();
         let phase = match phase {
             Phase::FirstByte => Some((since + limits.first_byte, "first-byte")),
             Phase::Header => Some((since + limits.header, "header")),
+            Phase::KeepAlive if self.is_draining() => None,
             Phase::KeepAlive => Some((since + limits.keep_alive, "keep-alive")),
             // A connection of many streams has no request of its own.
             Phase::Busy if self.of == Of::Http2 => None,
@@ -350,6 +362,13 @@ mod tests {
     #[test]
     fn an_answer_that_is_over_owes_nothing() {
         check("rbuaf", Some("keep-alive"));
+    }
+
+    #[test]
+    fn an_answer_that_its_client_still_takes_is_not_idle() {
+        check("rbwf", Some("write"));
+        check("rbwfW", Some("keep-alive"));
+        check_of(Of::Http2, "rbwf", Some("write"));
     }
 
     #[test]
