@@ -18,6 +18,7 @@ pub(crate) use service_kit::Networks;
 pub(crate) use service_kit::trace::X_REQUEST_ID;
 use service_kit::trace::{self, TRACEPARENT, TraceParent};
 
+pub(crate) use forwarded::named_clients;
 pub(crate) use lines::Lines;
 use present::{Field, Present};
 

@@ -17,7 +17,7 @@ use std::time::Instant;
 use http::HeaderMap;
 
 use crate::config::Limits;
-use crate::headers::Networks;
+use crate::headers::{Forwarded, Networks, named_clients};
 use crate::router::Route;
 
 use addresses::Addresses;
@@ -51,16 +51,26 @@ pub(crate) struct RouteLimits {
 }
 
 /// Who asks: the peer, or whom a trusted proxy names. Of the addresses in `X-Forwarded-For` the last one that is not a
-/// trusted proxy counts: those before it are only claims of that one.
-pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &Networks) -> IpAddr {
+/// trusted proxy counts: those before it are only claims of that one. Where proxies write `Forwarded` alone, that is read, and
+/// the other field is whatever the client says.
+pub(crate) fn client(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    (trusted, forwarded): (&Networks, Forwarded),
+) -> IpAddr {
     let mut client = peer.to_canonical();
     if !trusted.contain(client) {
         return client;
     }
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|line| line.to_str().ok()).collect();
-    for entry in lines.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = entry.trim().parse::<IpAddr>() else { break };
+    let lines = |name: &str| headers.get_all(name).iter().rev().filter_map(|line| line.to_str().ok());
+    let named: Vec<Option<IpAddr>> = match forwarded {
+        Forwarded::Standard => lines("forwarded").flat_map(named_clients).collect(),
+        Forwarded::Traditional | Forwarded::Both => lines("x-forwarded-for")
+            .flat_map(|line| line.rsplit(',').map(|entry| entry.trim().parse().ok()))
+            .collect(),
+    };
+    for address in named {
+        let Some(address) = address else { break };
         client = address.to_canonical();
         if !trusted.contain(client) {
             break;
@@ -164,7 +174,29 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-for", line.parse().unwrap());
-            assert_eq!(client(&headers, peer.parse().unwrap(), &trusted).to_string(), expected, "{line}");
+            let terms = (&trusted, Forwarded::Traditional);
+            assert_eq!(client(&headers, peer.parse().unwrap(), terms).to_string(), expected, "{line}");
+            // Where it means nothing it says nothing.
+            let by_peer = client(&headers, peer.parse().unwrap(), (&trusted, Forwarded::Standard));
+            assert_eq!(by_peer, peer.parse::<IpAddr>().unwrap().to_canonical(), "{line}");
+        }
+    }
+
+    #[test]
+    fn who_asks_may_be_named_by_the_standards_field() {
+        let trusted = Networks::parse(&["10.0.0.0/8".to_owned()]).unwrap();
+        for (line, expected) in [
+            ("for=198.51.100.7;proto=https", "198.51.100.7"),
+            ("for=203.0.113.1, for=\"198.51.100.7:443\", for=10.0.0.2", "198.51.100.7"),
+            ("for=\"[2001:db8::1]:80\"", "2001:db8::1"),
+            ("for=198.51.100.7, for=unknown", "10.0.0.1"),
+            ("for=198.51.100.7, proto=http", "10.0.0.1"),
+            ("for=\"198.51.100.7", "10.0.0.1"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("forwarded", line.parse().unwrap());
+            let terms = (&trusted, Forwarded::Standard);
+            assert_eq!(client(&headers, "10.0.0.1".parse().unwrap(), terms).to_string(), expected, "{line}");
         }
     }
 }

@@ -27,22 +27,55 @@ pub(super) fn element(client: IpAddr, scheme: Scheme, host: Option<&HeaderValue>
 /// is not well-formed. An unfinished quote would swallow the element that is appended to it.
 pub(super) fn first_scheme(field: &str) -> Result<Option<Scheme>, Malformed> {
     let mut scheme = None;
-    let mut first = true;
-    let mut rest = field;
-    loop {
-        let (name, value, after) = pair(rest)?;
-        if first && name.eq_ignore_ascii_case("proto") {
+    pairs(field, |element, name, value| {
+        if element == 0 && name.eq_ignore_ascii_case("proto") {
             scheme = scheme.or(match value {
                 value if value.eq_ignore_ascii_case("https") => Some(Scheme::Https),
                 value if value.eq_ignore_ascii_case("http") => Some(Scheme::Http),
                 _ => None,
             });
         }
+    })?;
+    Ok(scheme)
+}
+
+/// Whom the elements of a field name by `for`, the last one first; nothing for one that names no address, and for a field that is
+/// not well-formed as a whole.
+pub(crate) fn named_clients(field: &str) -> Vec<Option<IpAddr>> {
+    let mut named = Vec::new();
+    let read = pairs(field, |element, name, value| {
+        named.resize(element + 1, None);
+        if name.eq_ignore_ascii_case("for") {
+            named[element] = address(value);
+        }
+    });
+    if read.is_err() {
+        return vec![None];
+    }
+    named.reverse();
+    named
+}
+
+/// The address of a node (section 6), whose port is its own business.
+fn address(node: &str) -> Option<IpAddr> {
+    match node.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?.0.parse().ok().map(IpAddr::V6),
+        None => node.split(':').next()?.parse().ok().map(IpAddr::V4),
+    }
+}
+
+/// Goes through the elements' pairs: which element, a name and its value.
+fn pairs(field: &str, mut see: impl FnMut(usize, &str, &str)) -> Result<(), Malformed> {
+    let mut element = 0;
+    let mut rest = field;
+    loop {
+        let (name, value, after) = pair(rest)?;
+        see(element, name, value);
         let after = after.trim_start_matches([' ', '\t']);
         match after.as_bytes().first() {
-            None => return Ok(scheme),
+            None => return Ok(()),
             Some(b';') => {}
-            Some(b',') => first = false,
+            Some(b',') => element += 1,
             Some(_) => return Err(Malformed),
         }
         rest = &after[1..];
