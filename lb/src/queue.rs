@@ -118,17 +118,19 @@ impl<P> Queue<P> {
 }
 
 /// Gives a counted place back: to the first who waits for it, or to nobody. `leave` uncounts it, `enter` counts it again if
-/// there is room, `place` makes one that is counted.
+/// there is room, `place` makes one that is counted. `surplus`: there are more than there should be, and this one goes, unless
+/// another one went in the same moment.
 pub(crate) fn release<P>(
     queue: &Queue<P>,
     backend: u64,
     place: impl FnOnce() -> P,
     leave: impl Fn(),
     enter: impl FnOnce() -> bool,
+    surplus: bool,
 ) {
-    if queue.len() == 0 {
+    if surplus || queue.len() == 0 {
         leave();
-        // Whoever joined in between may have looked for room before there was any.
+        // Whoever joined in between, or waited for all of the surplus to go, may have looked for room before there was any.
         if queue.len() == 0 || !enter() {
             return;
         }

@@ -109,12 +109,10 @@ impl Drop for Lease {
         let backend = &self.backend;
         backend.metrics.inflight.dec();
         let load = &backend.load;
-        // The limit was lowered meanwhile: this place is not there any more.
-        if load.inflight() > load.limit() {
-            return load.leave();
-        }
+        // The limit was lowered meanwhile: there are fewer places.
+        let surplus = load.inflight() > load.limit();
         let (queue, enter) = (&backend.commons.queue, || load.enter(load.limit()));
-        queue::release(queue, backend.id, || backend.counted(), || load.leave(), enter);
+        queue::release(queue, backend.id, || backend.counted(), || load.leave(), enter, surplus);
     }
 }
 

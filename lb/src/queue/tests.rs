@@ -109,6 +109,7 @@ impl Drop for Place {
                 let update = |taken| (taken < PLACES).then_some(taken + 1);
                 counter.taken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, update).is_ok()
             },
+            false,
         );
     }
 }
@@ -138,8 +139,24 @@ fn who_joins_while_a_place_is_given_back_gets_it() {
         taken.fetch_add(1, Ordering::SeqCst);
         true
     };
-    release(&queue, 7, || 7, leave, enter);
+    release(&queue, 7, || 7, leave, enter, false);
     let mut waiting = waiting.into_inner().unwrap();
+    assert_eq!(waiting.receiver.try_recv(), Ok(Given::Place(7)));
+    assert_eq!(taken.load(Ordering::SeqCst), 1);
+}
+
+/// The limit was lowered to one while two were taken, and both end in the same moment: each saw the surplus of the other.
+#[test]
+fn two_places_of_a_surplus_that_go_together_leave_one() {
+    let (queue, taken) = (Queue::<u64>::default(), AtomicUsize::new(2));
+    let mut waiting = queue.join(vec![7], 9).unwrap();
+    let leave = || {
+        taken.fetch_sub(1, Ordering::SeqCst);
+    };
+    let enter = || taken.compare_exchange(0, 1, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+    release(&queue, 7, || 7, leave, enter, true);
+    assert!(waiting.receiver.try_recv().is_err());
+    release(&queue, 7, || 7, leave, enter, true);
     assert_eq!(waiting.receiver.try_recv(), Ok(Given::Place(7)));
     assert_eq!(taken.load(Ordering::SeqCst), 1);
 }
