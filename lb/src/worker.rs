@@ -112,7 +112,8 @@ pub(crate) async fn run(
     // Connections that the kernel has completed already would be reset by closing the listener; if a successor has it too,
     // it takes those that come later.
     while let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-        match next(&listeners).now_or_never() {
+        // Without a budget of tasks, which would say that nobody waits after some 128.
+        match tokio::task::unconstrained(next(&listeners)).now_or_never() {
             Some((speaks, stream, peer)) => spawn(&worker, permit, speaks, stream, peer),
             None => break,
         }
