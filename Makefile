@@ -38,7 +38,7 @@ drill: build
 bench:
 	@deploy/setup/host bench
 	@for name in $(BENCH); do $(CARGO) build --quiet --locked --profile dist -p $$name || exit; done
-	@$(CARGO) build --quiet --locked --profile $(PROFILE) --workspace --bins
+	@$(CARGO) build --quiet --locked --profile $(PROFILE) --config profile.ci.package.tests.opt-level=3 --workspace --bins
 	@for name in $(BENCH); do STACK_BIN_DIR=$(CURDIR)/target/dist $(STACK) bench $$name $(ARGUMENTS) || exit; done
 
 # make soak                                    dns beside NSD under load while all changes, an hour each
