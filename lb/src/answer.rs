@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use hyper::ext::ReasonPhrase;
 use memchr::{memchr, memmem};
 
+use crate::fields::{number, tokens};
+
 /// Lines of a head.
 const LINES_MAX: usize = 100;
 /// A head with its line ends.
@@ -151,19 +153,6 @@ impl Said {
             (false, Some(false), _) | (false, None, None) => Ok(Framing::UntilClose),
         }
     }
-}
-
-fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// Digits and nothing else.
-fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    let add = |number: u64, byte: &u8| {
-        let digit = char::from(*byte).to_digit(radix)?;
-        number.checked_mul(radix.into())?.checked_add(digit.into())
-    };
-    if digits.is_empty() { None } else { digits.iter().try_fold(0, add) }
 }
 
 /// Where a body ends, and how far it has come.

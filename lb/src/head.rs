@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 
 use memchr::memchr;
 
+use crate::fields::number;
+
 /// Of a line that a read has cut in two, so much of its beginning is kept: a name, a colon and a long number.
 const LINE_START_MAX: usize = 128;
 /// Heads that may be read before the first of them is served. More fit into a read buffer only if they are empty.
@@ -243,17 +245,6 @@ fn after_chunk_size(line: &[u8]) -> State {
         Some(size) if size < u64::MAX - 2 => State::ChunkData(size + 2),
         _ => State::Lost,
     }
-}
-
-/// Digits and nothing else; a sign, a blank or too large a number is none.
-fn number(digits: &[u8], radix: u32) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0_u64, |number, byte| {
-        let digit = char::from(*byte).to_digit(radix)?;
-        number.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))
-    })
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ mod discovery;
 mod ejection;
 mod explain;
 mod failure;
+mod fields;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

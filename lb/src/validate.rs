@@ -10,6 +10,7 @@ use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, StatusCode, Version};
 
 use crate::config::Limits;
+use crate::fields::{number, tokens};
 use crate::head::Facts;
 
 /// Why a request is not served.
@@ -194,23 +195,19 @@ fn transfer_coding(headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// The number that all `Content-Length` lines say, whatever lists they are made of (RFC 9110, 8.6); nothing without a line.
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
-    let mut length = None;
-    for part in
-        headers.get_all(CONTENT_LENGTH).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-    {
-        let digits = part.trim_ascii();
-        let text = std::str::from_utf8(digits).map_err(|_| Ambiguous)?;
-        // `parse` takes a sign.
-        let number = if digits.iter().all(u8::is_ascii_digit) { text.parse().ok() } else { None };
-        let number: u64 = number.ok_or(Ambiguous)?;
-        if length.is_some_and(|known| known != number) {
-            return Err(Ambiguous);
-        }
-        length = Some(number);
+/// The number that all `Content-Length` lines say, whatever lists they are made of (RFC 9110, 8.6), and how often; nothing
+/// without a line.
+fn content_length(headers: &HeaderMap) -> Result<Option<(u64, usize)>, Ambiguous> {
+    let mut said: Option<(u64, usize)> = None;
+    for part in headers.get_all(CONTENT_LENGTH).iter().flat_map(|line| tokens(line.as_bytes())) {
+        let length = number(part, 10).ok_or(Ambiguous)?;
+        said = match said {
+            Some((known, _)) if known != length => return Err(Ambiguous),
+            Some((_, times)) => Some((length, times + 1)),
+            None => Some((length, 1)),
+        };
     }
-    Ok(length)
+    Ok(said)
 }
 
 /// Makes sure that the answer of a backend has one reading, and says whether another may follow it on the connection:
@@ -218,15 +215,7 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Ambiguous> {
 pub(crate) fn answer(headers: &mut HeaderMap) -> Result<bool, Ambiguous> {
     if !headers.contains_key(TRANSFER_ENCODING) {
         // Also where there is no body, and the length is only told: the client would be told nonsense.
-        let length = content_length(headers)?;
-        // Several that are the same count once.
-        let is_plain = || {
-            let mut lines = headers.get_all(CONTENT_LENGTH).iter();
-            lines.next().is_some_and(|line| !line.as_bytes().contains(&b',')) && lines.next().is_none()
-        };
-        if let Some(length) = length
-            && !is_plain()
-        {
+        if let Some((length, 2..)) = content_length(headers)? {
             headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
         }
         return Ok(true);

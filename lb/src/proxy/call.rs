@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
+use http::header::{HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use http::{Request, Uri, response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
@@ -289,7 +289,6 @@ impl<'a> Call<'a> {
         *request.headers_mut() = headers;
         // Without it hyper drops the body of a GET.
         if self.outbound.chunked && matches!(self.content, Content::Stream(_)) {
-            request.headers_mut().remove(CONTENT_LENGTH);
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         request
