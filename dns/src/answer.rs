@@ -20,8 +20,8 @@ pub const UDP_BYTES_MIN: u16 = 512;
 pub const TCP_BYTES_MAX: usize = 65_535;
 /// An OPT record without options.
 pub(crate) const OPT_BYTES: usize = 11;
-/// Type and class behind a question's name.
-const QUESTION_TAIL_BYTES: usize = 4;
+/// Type and class of the question.
+pub(crate) const TYPE_AND_CLASS_BYTES: usize = 4;
 /// An option without its value.
 const OPTION_BYTES: usize = 4;
 /// Padded answers have a multiple of so many octets (RFC 8467 section 4.1).
@@ -114,6 +114,7 @@ pub fn answer_within(
     let required = terms.transport == Transport::Udp && terms.extras.is_some_and(|it| it.cookies_required);
     let explained = why(zones, &query.question, terms.client, now_unix_ms, draw);
     let subnet = query.edns.and_then(|edns| edns.options.subnet).and_then(|subnet| subnet.network());
+    let mut said_of_us = None;
     let reply = match query.edns {
         // RFC 6891 section 6.1.3: the version we do speak is in our OPT record.
         Some(edns) if edns.version != 0 => Reply::empty(Rcode::BadVers),
@@ -121,11 +122,8 @@ pub fn answer_within(
         Some(_) if required && standing == Some(Standing::New) => Reply::empty(Rcode::BadCookie),
         _ => match (terms.extras.and_then(|extras| extras.identity.chaos(&query.question)), &explained) {
             (Some(text), _) => {
-                return match limit(&Reply::empty(Rcode::NoError), standing, terms) {
-                    Decision::Send => chaos(&query, text, &options, (terms, reserved), out),
-                    Decision::Slip => write_message(&query, None, &options, (terms, reserved), draw, out),
-                    Decision::Drop => Verdict::Limited,
-                };
+                said_of_us = Some(text);
+                Reply::empty(Rcode::NoError)
             }
             (None, Some(rrset)) => Reply::of(&query.question.name, rrset),
             (None, None) => {
@@ -140,7 +138,10 @@ pub fn answer_within(
         options = extra_options(&query, terms, reply.scope).octets;
     }
     match limit(&reply, standing, terms) {
-        Decision::Send => write_message(&query, Some(&reply), &options, (terms, reserved), draw, out),
+        Decision::Send => match said_of_us {
+            Some(text) => chaos(&query, text, &options, (terms, reserved), out),
+            None => write_message(&query, Some(&reply), &options, (terms, reserved), draw, out),
+        },
         Decision::Slip => write_message(&query, None, &options, (terms, reserved), draw, out),
         Decision::Drop => Verdict::Limited,
     }
@@ -239,7 +240,7 @@ fn write_message(
         None => 0,
     };
     // A long signature must not leave less than an answer without records, so a client that claims 512 octets may get more.
-    let least = HEADER_BYTES + query.question.name.wire().len() + QUESTION_TAIL_BYTES + held_back;
+    let least = HEADER_BYTES + query.question.name.wire().len() + TYPE_AND_CLASS_BYTES + held_back;
     let bytes_max = (bytes_max - reserved).max(least);
     let mut writer = Writer::new(out, bytes_max - held_back);
     let mut rcode = reply.map_or(Rcode::NoError, |reply| reply.rcode);

@@ -82,19 +82,23 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
+    fn clients(max: usize, per_client_max: usize, unlimited: Vec<IpAddr>) -> Arc<Clients> {
+        Arc::new(Clients::new(&TcpLimits {
+            connections_max: max,
+            connections_per_client_max: per_client_max,
+            unlimited_clients: unlimited,
+            idle_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            query_bytes_max: 0,
+        }))
+    }
+
     /// Each letter is a client asking for a connection; upper case gives one back. Total at most 4, each at most 2, and
     /// `g` is not limited on its own.
     #[track_caller]
     fn check(events: &str, expected: &str) {
         let address = |letter: char| IpAddr::from([192, 0, 2, letter.to_ascii_lowercase() as u8]);
-        let clients = Arc::new(Clients::new(&TcpLimits {
-            connections_max: 4,
-            connections_per_client_max: 2,
-            unlimited_clients: vec![address('g')],
-            idle_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            query_bytes_max: 0,
-        }));
+        let clients = clients(4, 2, vec![address('g')]);
         let mut held: Vec<Permit> = Vec::new();
         let mut got = String::new();
         for event in events.chars() {
@@ -139,14 +143,7 @@ mod tests {
     /// Whether one that has a connection from the first address gets another one from the second.
     #[track_caller]
     fn check_same(first: &str, second: &str, same: bool) {
-        let clients = Arc::new(Clients::new(&TcpLimits {
-            connections_max: 9,
-            connections_per_client_max: 1,
-            unlimited_clients: Vec::new(),
-            idle_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-            query_bytes_max: 0,
-        }));
+        let clients = clients(9, 1, Vec::new());
         let _held = Clients::admit(&clients, first.parse().unwrap()).unwrap();
         let second = Clients::admit(&clients, second.parse().unwrap());
         assert_eq!(second.err(), same.then_some(Closed::TooManyOfClient));

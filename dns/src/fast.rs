@@ -3,16 +3,12 @@
 //! [`answer()`](crate::answer::answer()), and what is answered here is octet for octet what it would have answered; a test, a
 //! fuzz target and a sample of the running server's queries compare the two.
 
-use crate::answer::{UDP_BYTES_MIN, Verdict};
+use crate::answer::{OPT_BYTES, TYPE_AND_CLASS_BYTES, UDP_BYTES_MIN, Verdict};
 use crate::wire::query::HEADER_BYTES;
 use crate::wire::{Class, Rcode, RecordType};
 use crate::zone::encoded::{Encoded, NEGATIVE_LABELS_MAX, Negative};
 use crate::zone::{Draw, Rrset, Zones};
 
-/// An OPT record without options.
-const OPT_BYTES: usize = 11;
-/// Type and class of the question.
-const TYPE_AND_CLASS_BYTES: usize = 4;
 /// The longest name (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 255;
 /// Names with more labels take the slow path.
