@@ -100,6 +100,11 @@ impl Heads {
         next.unwrap_or(Facts::UNSEEN)
     }
 
+    /// Whether what was read ends with a whole message, and somebody has asked for all of them.
+    pub(crate) fn is_between(&self) -> bool {
+        self.state == State::RequestLine && self.line_bytes == 0 && self.first.is_none()
+    }
+
     /// The next bytes from the client, however they were cut.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

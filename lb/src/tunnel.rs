@@ -41,7 +41,7 @@ impl Tunnel {
         let Self { upgrade, loan } = self;
         let Ok(Ok(upgraded)) = tokio::time::timeout(limits.half, upgrade).await else { return };
         let Ok(parts) = upgraded.downcast::<TokioIo<Socket>>() else { return };
-        let mut backend = Prefixed { stream: parts.io.into_inner().0, first: parts.read_buf };
+        let mut backend = Prefixed { stream: parts.io.into_inner().into_stream(), first: parts.read_buf };
         let notes = Rc::new(Notes { last: Cell::new(Instant::now()), half: Cell::new(false) });
         let mut client = Noted { stream: client, notes: Rc::clone(&notes) };
         let _counted = Counted::new(metrics);

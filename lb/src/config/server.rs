@@ -28,6 +28,7 @@ pub(crate) struct Raw {
     keep_alive_timeout_ms: u64,
     body_timeout_ms: u64,
     write_timeout_ms: u64,
+    linger_timeout_ms: u64,
     tunnel_timeout_ms: u64,
 }
 
@@ -56,6 +57,7 @@ impl Default for Raw {
             keep_alive_timeout_ms: 60_000,
             body_timeout_ms: 30_000,
             write_timeout_ms: 30_000,
+            linger_timeout_ms: 2_000,
             tunnel_timeout_ms: 3_600_000,
         }
     }
@@ -121,6 +123,8 @@ pub(crate) struct ClientDeadlines {
     pub(crate) keep_alive: Duration,
     pub(crate) body: Duration,
     pub(crate) write: Duration,
+    /// Silence after we have closed our side; whoever still sends has `body` altogether.
+    pub(crate) linger: Duration,
     /// From a request's head to the end of its answer.
     pub(crate) total: Option<Duration>,
     pub(crate) upload: PaceTerms,
@@ -165,6 +169,7 @@ pub(super) fn parse(raw: &Raw, limits: &Limits) -> Result<Server, Invalid> {
             keep_alive: ms("server.keep_alive_timeout_ms", raw.keep_alive_timeout_ms)?,
             body: ms("server.body_timeout_ms", raw.body_timeout_ms)?,
             write: ms("server.write_timeout_ms", raw.write_timeout_ms)?,
+            linger: ms("server.linger_timeout_ms", raw.linger_timeout_ms)?,
             total: limits.request_timeout,
             upload: limits.upload,
             download: limits.download,

@@ -25,7 +25,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let progress = Rc::new(Progress::http1(Instant::now(), config.pools[0].upstream.body_timeout));
-    let io = TokioIo::new(Watched { stream, progress: Rc::clone(&progress) });
+    let io = TokioIo::new(Watched::new(stream, Rc::clone(&progress)));
     let service = service_fn(|request| {
         let (client, progress) = (Rc::clone(&client), Rc::clone(&progress));
         async move { Ok::<_, Infallible>(proxy::serve(client, progress, request).await) }
@@ -69,7 +69,7 @@ where
     // same, after the 101 is written, with what the client has sent behind its request.
     let Some(tunnel) = client.tunnel.take() else { return };
     let parts = connection.into_parts();
-    let stream = Prefixed { stream: parts.io.into_inner().stream, first: parts.read_buf };
+    let stream = Prefixed { stream: parts.io.into_inner().into_inner(), first: parts.read_buf };
     let limits = Limits { whole: config.server.tunnel_timeout, half: config.server.deadlines.body };
     tunnel.run(stream, limits, &worker.shared.metrics).await;
 }

@@ -33,7 +33,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let streams = Rc::new(Streams::new(Instant::now(), config.pools[0].upstream.body_timeout));
-    let io = TokioIo::new(Watched { stream, progress: Rc::clone(&streams.connection) });
+    let io = TokioIo::new(Watched::new(stream, Rc::clone(&streams.connection)));
     let service = service_fn(|request| {
         let progress = streams.begin(Instant::now());
         let (client, streams) = (Rc::clone(&client), Rc::clone(&streams));
@@ -58,6 +58,9 @@ where
             biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
+                    if is_flood(&error) {
+                        metrics.connection_cut("flood");
+                    }
                     debug!(%peer, %error, "client connection ended");
                 }
                 break;
@@ -102,9 +105,18 @@ fn builder(streams: &Rc<Streams>, config: &Config) -> http2::Builder<OnThisThrea
         .initial_connection_window_size(limits.connection_window)
         .max_header_list_size(u32::try_from(config.server.header_bytes_max).unwrap_or(u32::MAX))
         .max_send_buf_size(limits.send_buffer_max)
+        // Of those that it cancels before we have seen them h2 would take 20.
+        .max_pending_accept_reset_streams(usize::try_from(limits.resets_max).unwrap_or(usize::MAX))
         .keep_alive_interval(limits.ping_interval)
         .keep_alive_timeout(limits.ping_timeout);
     builder
+}
+
+/// Whether h2 has ended the connection because its client makes work for nothing: resets that come faster than we can look at
+/// them, heads without an end, empty frames.
+fn is_flood(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_library() && cause.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
 }
 
 /// The streams of one connection.

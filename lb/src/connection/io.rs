@@ -1,9 +1,11 @@
 //! The client's byte stream: with what was read of it already, and with its progress noted.
 
 use std::io::IoSlice;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -69,11 +71,43 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 }
 
 /// The client's stream, noting its progress.
+///
+/// It is closed in two steps where the client may still be sending (RFC 9112, 9.6): our side first, and the socket once the
+/// client has closed its own or its time is up ([`Progress::due`]). Closed at once, the kernel would answer what still comes with a
+/// reset, and a client that is told so may never read the answer that lies before it.
 #[derive(Debug)]
 pub(super) struct Watched<S> {
-    pub(super) stream: S,
-    pub(super) progress: Rc<Progress>,
+    stream: S,
+    progress: Rc<Progress>,
+    shut: bool,
 }
+
+impl<S> Watched<S> {
+    pub(super) fn new(stream: S, progress: Rc<Progress>) -> Self {
+        Self { stream, progress, shut: false }
+    }
+
+    pub(super) fn into_inner(self) -> S {
+        self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Throws away what still comes. An error is an end as well: the answer was written.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut bytes = [MaybeUninit::uninit(); LINGER_BYTES];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer)) {
+                Ok(()) if !buffer.filled().is_empty() => self.progress.lingered(Instant::now()),
+                _ => return Poll::Ready(()),
+            }
+        }
+    }
+}
+
+/// Read at once of what nobody wants.
+const LINGER_BYTES: usize = 8_192;
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
@@ -90,7 +124,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,6 +156,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        if !self.shut {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            self.shut = true;
+            if !self.progress.may_be_sent_more() {
+                return Poll::Ready(Ok(()));
+            }
+            self.progress.lingers(Instant::now());
+        }
+        self.poll_linger(cx).map(Ok)
     }
 }

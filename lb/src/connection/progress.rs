@@ -14,6 +14,8 @@ enum Phase {
     Header,
     Busy,
     KeepAlive,
+    /// We have closed our side and read on until the client has closed its own.
+    Lingering,
 }
 
 /// Whose notes they are.
@@ -51,15 +53,17 @@ pub(crate) struct Progress {
 }
 
 /// The names of the deadlines that end connections and streams, and of other reasons to.
-pub(crate) const CUTS: [&str; 11] = [
+pub(crate) const CUTS: [&str; 13] = [
     "first-byte",
     "header",
     "keep-alive",
     "request-body",
     "answer-body",
     "write",
+    "linger",
     "tunnel",
     "resets",
+    "flood",
     "proxy-header",
     "handshake",
     "tls",
@@ -113,7 +117,7 @@ impl Progress {
     /// Its answer is over.
     pub(crate) fn finish(&self, now: Instant) {
         // A stream has no other request after it.
-        if self.of != Of::Stream {
+        if self.of != Of::Stream && self.phase.get().0 != Phase::Lingering {
             self.phase.set((Phase::KeepAlive, now));
         }
         self.body.set(None);
@@ -136,6 +140,23 @@ impl Progress {
     /// No more requests are taken; what the other side has to do about it has the deadline of a head.
     pub(super) fn closing(&self, now: Instant) {
         self.phase.set((Phase::Header, now));
+    }
+
+    /// Whether the client may still send what it was told not to: the rest of a request that was answered before its end,
+    /// requests behind the last one, or the frames of HTTP/2 that cross our goodbye.
+    pub(super) fn may_be_sent_more(&self) -> bool {
+        self.of != Of::Http1 || !self.heads.borrow().is_between()
+    }
+
+    /// Our side is closed.
+    pub(super) fn lingers(&self, now: Instant) {
+        self.phase.set((Phase::Lingering, now));
+        self.body.set(Some(now));
+    }
+
+    /// The client still sends.
+    pub(super) fn lingered(&self, now: Instant) {
+        self.body.set(Some(now));
     }
 
     pub(crate) fn body(&self, waits: bool) {
@@ -234,6 +255,10 @@ impl Progress {
     pub(super) fn due(&self, limits: &ClientDeadlines) -> Option<(Instant, &'static str)> {
         let (phase, since) = self.phase.get();
         let phase = match phase {
+            Phase::Lingering => {
+                let silent = self.body.get().unwrap_or(since) + limits.linger;
+                return Some((silent.min(since + limits.body), "linger"));
+            }
             Phase::FirstByte => Some((since + limits.first_byte, "first-byte")),
             Phase::Header => Some((since + limits.header, "header")),
             Phase::KeepAlive if self.is_draining() => None,
@@ -281,7 +306,8 @@ fn renew(cell: &Cell<Option<Instant>>) {
     }
 }
 
-/// How often the notes are looked at: a deadline is kept to about a quarter of the shortest.
+/// How often the notes are looked at: a deadline is kept to about a quarter of the shortest. Lingering does not count: it is
+/// short, and ten thousand idle connections need not look more often for its sake.
 pub(super) fn look_every(config: &Config) -> Duration {
     let limits = &config.server.deadlines;
     let clients = [limits.first_byte, limits.header, limits.keep_alive, limits.body, limits.write];
@@ -301,13 +327,14 @@ mod tests {
         keep_alive: Duration::from_secs(3),
         body: Duration::from_secs(4),
         write: Duration::from_secs(5),
+        linger: Duration::from_secs(6),
         total: Some(Duration::from_secs(100)),
         upload: SLOW,
         download: SLOW,
     };
     const SLOW: PaceTerms = PaceTerms { bytes_per_second_min: 1, grace: Duration::from_secs(1_000) };
 
-    /// `r` bytes read, `b` request begins, `f` it is over; `u` the upload, `a` the answer, `w` the writing and `l` the
+    /// `r` bytes read, `b` request begins, `f` it is over, `c` our side is closed; `u` the upload, `a` the answer, `w` the writing and `l` the
     /// flushing wait, in capitals no longer; `h` an answer is handed over, `H` more is asked for.
     #[track_caller]
     fn check_of(of: Of, steps: &str, name: Option<&str>) {
@@ -322,6 +349,7 @@ mod tests {
                 'l' | 'L' => progress.has_flushed(step == 'l'),
                 'h' => progress.handed_over(1),
                 'H' => progress.asked_for(),
+                'c' => progress.lingers(Instant::now()),
                 _ => progress.has_written(step == 'w'),
             }
         }
@@ -369,6 +397,44 @@ mod tests {
         check("rbwf", Some("write"));
         check("rbwfW", Some("keep-alive"));
         check_of(Of::Http2, "rbwf", Some("write"));
+    }
+
+    #[test]
+    fn a_closed_side_waits_for_the_other_whatever_was_owed() {
+        check("rbuc", Some("linger"));
+        check("rbwac", Some("linger"));
+        check_of(Of::Http2, "rbcf", Some("linger"));
+    }
+
+    #[test]
+    fn who_sends_on_has_more_time_but_not_for_ever() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let limits = ClientDeadlines { linger: Duration::from_secs(2), ..LIMITS };
+        let progress = Progress::http1(start, Duration::from_secs(6));
+        progress.lingers(start);
+        for (heard, due) in [(0, 2), (1, 3), (3, 4)] {
+            progress.lingered(at(heard));
+            assert_eq!(progress.due(&limits), Some((at(due), "linger")), "{heard}");
+        }
+    }
+
+    #[test]
+    fn only_who_is_in_mid_message_may_be_sent_more() {
+        for (bytes, more) in [
+            ("", false),
+            ("GET / HTTP/1.1\r\n", true),
+            ("GET / HTTP/1.1\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nab", true),
+            ("POST / HTTP/1.1\r\ncontent-length: 3\r\n\r\nabc", false),
+            ("GET / HTTP/1.1\r\n\r\nGET", true),
+        ] {
+            let progress = Progress::http1(Instant::now(), Duration::from_secs(6));
+            progress.has_read(bytes.as_bytes());
+            progress.facts();
+            assert_eq!(progress.may_be_sent_more(), more, "{bytes:?}");
+        }
+        assert!(Progress::http2(Instant::now(), Duration::from_secs(6)).may_be_sent_more());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -51,7 +51,7 @@ pub(super) struct Task {
 
 impl Task {
     async fn speak(stream: TcpStream) -> Result<Self, hyper::Error> {
-        let (sender, connection) = handshake(TokioIo::new(Socket(stream))).await?;
+        let (sender, connection) = handshake(TokioIo::new(Socket::new(stream))).await?;
         let driving = async move {
             if let Err(error) = connection.with_upgrades().await {
                 debug!(%error, "backend connection ended");
@@ -133,9 +133,25 @@ pub(super) async fn connect(lease: &Lease, limits: &Upstream, client: Option<Pai
     })
 }
 
-/// A socket that is written to in the cheapest way.
+/// A socket that is written to in the cheapest way, and on which only reading fails: a backend that answers before the end of an
+/// upload and closes lets our next write fail while its answer lies here unread. hyper would give up at that. So from the first
+/// error on what is written goes nowhere, and reading brings the answer, or the end without one.
 #[derive(Debug)]
-pub(crate) struct Socket(pub(crate) TcpStream);
+pub(crate) struct Socket {
+    stream: TcpStream,
+    deaf: bool,
+}
+
+impl Socket {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self { stream, deaf: false }
+    }
+
+    /// The socket itself, where both directions may fail.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+}
 
 impl AsyncRead for Socket {
     fn poll_read(
@@ -143,17 +159,13 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, data)
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -161,7 +173,16 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        gather::poll_write(&mut self.0, cx, pieces)
+        if !self.deaf {
+            match ready!(gather::poll_write(&mut self.stream, cx, pieces)) {
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(error) => {
+                    debug!(%error, "backend takes no more of the request");
+                    self.deaf = true;
+                }
+            }
+        }
+        Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -169,10 +190,10 @@ impl AsyncWrite for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

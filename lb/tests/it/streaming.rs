@@ -104,6 +104,55 @@ async fn an_answer_before_the_end_of_the_upload_gets_through() {
     assert_eq!(get(lb.http, "/hello").await.text(), "hello");
 }
 
+/// Browsers look for an answer when all is sent. A reset in between would be all that they see.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_waits_for_a_client_that_sends_everything_first() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).with("limits.body_bytes_max", "100000000").start(1).await;
+    let block = vec![1; 1024 * 1024];
+    for path in ["/early", "/hello"] {
+        for length in [64 * MIB, 128 * MIB] {
+            let mut stream = TcpStream::connect(lb.http).await.unwrap();
+            let head = format!("POST {path} HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for nth in 0..length / MIB {
+                stream.write_all(&block).await.unwrap_or_else(|error| panic!("{path} {nth} MiB: {error}"));
+            }
+            let mut answer = Vec::new();
+            let read = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+            read.expect("it ends").unwrap();
+            // Of the backend, or of the balancer before any.
+            let status = if path == "/early" || length > 100_000_000 { 413 } else { 200 };
+            assert_eq!(status_of(&answer), status, "{path} {length}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_never_ends_is_cut() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend])
+        .with("server.linger_timeout_ms", "400")
+        .with("server.body_timeout_ms", "1200")
+        .start(1)
+        .await;
+    let cuts = |count: f64| {
+        lb.wait("it is cut", move |metrics| {
+            crate::process::sum(metrics, "lb_connections_cut_total", "reason=\"linger\"") == count
+        })
+    };
+    let head = format!("POST /early HTTP/1.1\r\nhost: a\r\ncontent-length: {LARGE}\r\n\r\n");
+    let mut silent = TcpStream::connect(lb.http).await.unwrap();
+    silent.write_all(head.as_bytes()).await.unwrap();
+    cuts(1.0).await;
+    let mut busy = TcpStream::connect(lb.http).await.unwrap();
+    busy.write_all(head.as_bytes()).await.unwrap();
+    while busy.write_all(b"more").await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    cuts(2.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_stops_is_cut() {
     let backend = Backend::start("app-1");
