@@ -25,6 +25,9 @@ use group::Group;
 /// The roster looks at what ends by itself no later than this.
 const REVIEW_EVERY: Duration = Duration::from_secs(60);
 
+/// For so long at most a new configuration waits for the first look at the backends of its new pools.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
 /// What the roster is told.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -77,14 +80,16 @@ struct Roster {
     ids: Ids,
     shared: Arc<Shared>,
     dependency: Dependency,
+    /// Something was not published yet.
+    changed: bool,
+    /// A new configuration is not in force before then, unless its new pools have backends earlier.
+    held_until: Option<Instant>,
 }
 
 /// Runs until it is dropped; it must outlive the workers, for draining needs health too.
 pub(crate) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<Event>, dependency: Dependency) {
     let config = Arc::clone(&shared.snapshot.load().config);
-    let mut roster =
-        Roster { config: Arc::clone(&config), groups: Vec::new(), ids: Ids::default(), shared, dependency };
-    roster.reload(config);
+    let mut roster = Roster::new(&config, shared, dependency);
     loop {
         let due = roster.due(Instant::now());
         let answer = tokio::select! {
@@ -105,6 +110,21 @@ pub(crate) async fn run(shared: Arc<Shared>, mut events: mpsc::Receiver<Event>, 
 type Answer = (Result<Done, Refused>, oneshot::Sender<Result<Done, Refused>>);
 
 impl Roster {
+    fn new(config: &Arc<Config>, shared: Arc<Shared>, dependency: Dependency) -> Self {
+        let (config, ids) = (Arc::clone(config), Ids::default());
+        let mut roster = Self {
+            config: Arc::clone(&config),
+            groups: Vec::new(),
+            ids,
+            shared,
+            dependency,
+            changed: false,
+            held_until: None,
+        };
+        roster.reload(config);
+        roster
+    }
+
     fn handle(&mut self, event: Event, now: Instant) -> Option<Answer> {
         match event {
             Event::Found { lookout, addresses } => {
@@ -123,7 +143,8 @@ impl Roster {
             Event::Reload(config) => {
                 self.reload(config);
                 self.shared.metrics.reloads.inc();
-                info!("configuration replaced");
+                // A request must not find a pool in which nobody is known yet; the last configuration is as good for it.
+                self.held_until = Some(now + HOLD_MAX);
             }
             Event::Admin(order, sender) => return Some((self.order(&order, now), sender)),
         }
@@ -138,6 +159,8 @@ impl Roster {
     }
 
     fn order(&mut self, order: &Order, now: Instant) -> Result<Done, Refused> {
+        // Whoever asks sees what comes of it.
+        self.held_until = self.held_until.map(|_| now);
         match self.groups.iter_mut().find(|group| *group.scope.config.name == *order.pool) {
             Some(group) => group.order(order, &mut self.ids, now),
             None => {
@@ -169,14 +192,21 @@ impl Roster {
     }
 
     fn due(&self, now: Instant) -> Instant {
-        let due = self.groups.iter().filter_map(|group| group.due(now)).min();
+        let due = self.groups.iter().filter_map(|group| group.due(now)).chain(self.held_until).min();
         due.unwrap_or(now + REVIEW_EVERY).min(now + REVIEW_EVERY)
     }
 
     /// Every pool, even after the first that changed: each has to settle.
     fn review(&mut self, now: Instant) {
-        let changed = self.groups.iter_mut().fold(false, |changed, group| group.review(now) | changed);
-        if changed {
+        self.changed |= self.groups.iter_mut().fold(false, |changed, group| group.review(now) | changed);
+        if let Some(until) = self.held_until {
+            if now < until && self.groups.iter().any(Group::is_awaited) {
+                return;
+            }
+            self.held_until = None;
+            info!("configuration replaced");
+        }
+        if std::mem::take(&mut self.changed) {
             self.publish();
         }
     }

@@ -38,6 +38,8 @@ pub(super) struct Group {
     changed: bool,
     /// Not one answer of discovery yet: whoever is in the first has not come to a running balancer.
     fresh: bool,
+    /// No request has seen it.
+    unseen: bool,
 }
 
 /// What everything in a pool needs.
@@ -62,6 +64,7 @@ impl Group {
             panicking: false,
             changed: true,
             fresh: true,
+            unseen: true,
         }
     }
 
@@ -85,6 +88,12 @@ impl Group {
         info!(pool = %self.scope.config.name, "pool removed: gone from the configuration");
         let addresses: Vec<SocketAddr> = self.members.keys().copied().collect();
         addresses.into_iter().for_each(|address| self.remove(address, "its pool is gone"));
+    }
+
+    /// It is new, and not all of its backends have been found and looked at.
+    pub(super) fn is_awaited(&self) -> bool {
+        let unknown = |member: &Member| member.verdict(&self.scope) == Verdict::Unknown;
+        self.unseen && (self.fresh || self.members.values().any(unknown))
     }
 
     pub(super) fn lookout(&self) -> u64 {
@@ -261,6 +270,7 @@ impl Group {
 
     /// What requests are to see of it from now on.
     pub(super) fn snapshot(&mut self) -> snapshot::Pool {
+        self.unseen = false;
         let scope = &self.scope;
         let entries = self.members.values().map(|member| member.entry(scope)).collect();
         let (config, commons) = (Arc::clone(&scope.config), Arc::clone(&scope.commons));

@@ -45,9 +45,7 @@ impl Bench {
         });
         let identity = service_kit::Identity { instance: "lb".into(), generation: 1 };
         let dependency = service_kit::Readiness::new(identity).dependency("backends");
-        let ids = Ids::default();
-        let mut roster = Roster { config: Arc::clone(&config), groups: Vec::new(), ids, shared, dependency };
-        roster.reload(config);
+        let roster = Roster::new(&config, shared, dependency);
         let addresses = (1..=count).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).collect();
         let mut bench = Self { roster, now: Instant::now(), addresses, _inbox: inbox };
         bench.find(count);
@@ -56,8 +54,12 @@ impl Bench {
 
     /// Discovery knows the first so many.
     fn find(&mut self, count: u16) {
+        self.find_in(0, count);
+    }
+
+    fn find_in(&mut self, pool: usize, count: u16) {
         let addresses = self.addresses.iter().take(usize::from(count)).copied().collect();
-        let lookout = self.roster.groups[0].lookout();
+        let lookout = self.roster.groups[pool].lookout();
         self.tell(Event::Found { lookout, addresses });
     }
 
@@ -70,6 +72,12 @@ impl Bench {
     fn pass(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
         self.roster.review(self.now);
+    }
+
+    /// Those that requests see.
+    fn pools(&self) -> Vec<String> {
+        let snapshot = self.roster.shared.snapshot.load();
+        snapshot.pools.iter().map(|pool| pool.config.name.to_string()).collect()
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -344,11 +352,8 @@ async fn a_reload_keeps_who_stays_and_forgets_whose_pool_is_gone() {
     let before = bench.entries();
     let lease = before[0].backend.lease(9).unwrap();
     bench.tell(Event::Reload(config("[pools.web]\ndiscovery.name = 'web'")));
-    let names = |bench: &Bench| -> Vec<String> {
-        let snapshot = bench.roster.shared.snapshot.load();
-        snapshot.pools.iter().map(|pool| pool.config.name.to_string()).collect()
-    };
-    assert_eq!(names(&bench), ["default", "web"]);
+    bench.pass(1_000);
+    assert_eq!(bench.pools(), ["default", "web"]);
     bench.check("uu");
     let after = bench.entries();
     assert!(Arc::ptr_eq(&before[0].backend, &after[0].backend));
@@ -359,6 +364,36 @@ async fn a_reload_keeps_who_stays_and_forgets_whose_pool_is_gone() {
     bench.tell(Event::Reload(config("discovery.name = 'other'")));
     bench.tell(Event::Found { lookout, addresses: BTreeSet::new() });
     bench.check("uu");
+}
+
+#[tokio::test]
+async fn a_new_pool_is_in_force_once_its_backends_were_looked_at() {
+    let mut bench = Bench::new("", 2);
+    bench.all_good();
+    let web = || Event::Reload(config("[pools.web]\ndiscovery.name = 'web'"));
+    bench.tell(web());
+    bench.find_in(1, 2);
+    let ids: Vec<u64> = (0..100).filter(|id| bench.roster.groups[1].has(*id)).collect();
+    bench.tell(Event::Looked { id: ids[0], look: Look::new(Outcome::Good, String::new()) });
+    assert_eq!(bench.pools(), ["default"]);
+    bench.tell(Event::Looked { id: ids[1], look: Look::new(Outcome::Bad, String::new()) });
+    bench.tell(Event::Looked { id: ids[1], look: Look::new(Outcome::Bad, String::new()) });
+    assert_eq!(bench.pools(), ["default", "web"]);
+    // What is known already waits for nothing.
+    bench.tell(Event::Reload(config("")));
+    assert_eq!(bench.pools(), ["default"]);
+    // Nobody is found: the configuration is what its owner wants all the same. Other pools stand still only so long.
+    bench.tell(web());
+    bench.look(1, Outcome::Good, |look| look.weight = Some(7));
+    bench.pass(999);
+    assert_eq!((bench.pools().len(), bench.entries()[0].weight.get()), (1, 100));
+    bench.pass(1);
+    assert_eq!((bench.pools().len(), bench.entries()[0].weight.get()), (2, 7));
+    // An operator sees what came of his order.
+    bench.tell(Event::Reload(config("[pools.api]\ndiscovery.name = 'api'")));
+    assert_eq!(bench.pools(), ["default", "web"]);
+    bench.order("app-1", Command::Drain).unwrap();
+    assert_eq!(bench.pools(), ["default", "api"]);
 }
 
 #[tokio::test]
