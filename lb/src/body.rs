@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -174,12 +174,17 @@ pub(crate) struct BackendBody {
     /// The length of a body that is not sent.
     absent: Option<u64>,
     ended: bool,
-    sent: u64,
+    received: u64,
+    /// The last byte, which is handed over when the rest is taken.
+    held: Option<Bytes>,
     upload: Rc<Upload>,
     progress: Rc<Progress>,
     loan: Option<Loan>,
     finish: Finish,
 }
+
+/// Of the end of an answer h2 keeps so much for a client without a window, and nobody counts the time.
+const UNWATCHED_MAX: usize = 4_096;
 
 impl BackendBody {
     pub(crate) fn new(
@@ -189,29 +194,69 @@ impl BackendBody {
         progress: Rc<Progress>,
         finish: Finish,
     ) -> Self {
-        Self { absent, ended: false, sent: 0, upload, progress, loan: Some(loan), finish }
+        Self { absent, ended: false, received: 0, held: None, upload, progress, loan: Some(loan), finish }
+    }
+
+    /// The next part from the backend.
+    fn poll_backend(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        let polled = match &mut self.loan {
+            Some(loan) => loan.poll_frame(cx),
+            None => Poll::Ready(None),
+        };
+        self.progress.answer(polled.is_pending());
+        match &polled {
+            Poll::Pending => {}
+            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(Some(Ok(frame))) => self.received += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Poll::Ready(Some(Err(_))) => self.finish.record().end(Termination::BROKEN_OFF),
+        }
+        polled
+    }
+
+    /// Holds the last byte of a stream's answer back, so that its client's time counts until it has taken all others: h2 takes
+    /// the end of an answer whatever the client's window, and who opens it byte by byte would have us keep that for ever
+    /// (CVE-2019-9511). The backend is done with.
+    fn hold_last(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        let is_last = self.progress.is_stream() && self.loan.as_ref().is_some_and(Loan::is_end_stream);
+        match frame.into_data() {
+            Ok(mut data) if is_last && data.len() > UNWATCHED_MAX => {
+                let rest = data.len() - 1;
+                self.held = Some(Bytes::copy_from_slice(&data[rest..]));
+                data.truncate(rest);
+                self.part_with_backend();
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(other) => other,
+        }
+    }
+
+    /// Gives the backend's connection back, or ends it with what is left on it.
+    fn part_with_backend(&mut self) -> bool {
+        let Some(loan) = self.loan.take() else { return true };
+        let whole = self.ended || loan.is_end_stream();
+        let metrics = &loan.lease.backend.metrics;
+        metrics.bytes_in.inc_by(self.upload.bytes());
+        metrics.bytes_out.inc_by(self.received);
+        // An answer that came before its request was sent in full leaves the rest of the request on the connection.
+        if whole && self.upload.finished().is_some() {
+            loan.give_back();
+        } else {
+            loan.cut();
+        }
+        whole
     }
 }
 
 impl Drop for BackendBody {
     fn drop(&mut self) {
         self.progress.answer(false);
-        let Some(loan) = self.loan.take() else { return };
-        let whole = self.ended || loan.is_end_stream();
-        let metrics = &loan.lease.backend.metrics;
-        metrics.bytes_in.inc_by(self.upload.bytes());
-        metrics.bytes_out.inc_by(self.sent);
+        let whole = self.part_with_backend();
+        let held = self.held.as_ref().map_or(0, Bytes::len) as u64;
         let mut record = self.finish.record();
-        (record.bytes_in, record.bytes_out) = (self.upload.bytes(), self.sent);
-        if whole {
+        (record.bytes_in, record.bytes_out) = (self.upload.bytes(), self.received - held);
+        if whole && held == 0 {
             record.complete();
-        }
-        drop(record);
-        // An answer that came before its request was sent in full leaves the rest of the request on the connection.
-        if whole && self.upload.finished().is_some() {
-            loan.give_back();
-        } else {
-            loan.cut();
         }
     }
 }
@@ -228,24 +273,16 @@ impl Body for ResponseBody {
             Self::Own { bytes, .. } => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Backend(body) => {
                 body.progress.asked_for();
-                let polled = match &mut body.loan {
-                    Some(loan) => loan.poll_frame(cx),
-                    None => Poll::Ready(None),
+                let frame = match body.held.take() {
+                    Some(last) => Ok(Frame::data(last)),
+                    None => match ready!(body.poll_backend(cx)) {
+                        Some(frame) => frame.map(|frame| body.hold_last(frame)),
+                        None => return Poll::Ready(None),
+                    },
                 };
-                body.progress.answer(polled.is_pending());
-                match &polled {
-                    Poll::Pending => {}
-                    Poll::Ready(None) => body.ended = true,
-                    Poll::Ready(Some(frame)) => {
-                        let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
-                        body.progress.handed_over(bytes);
-                        match frame {
-                            Ok(_) => body.sent += bytes as u64,
-                            Err(_) => body.finish.record().end(Termination::BROKEN_OFF),
-                        }
-                    }
-                }
-                polled
+                let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                body.progress.handed_over(bytes);
+                Poll::Ready(Some(frame))
             }
         }
     }
@@ -254,7 +291,9 @@ impl Body for ResponseBody {
         match self {
             Self::Own { bytes, .. } => bytes.is_none(),
             Self::Backend(body) => {
-                body.absent.is_none() && body.loan.as_ref().is_none_or(Loan::is_end_stream)
+                body.absent.is_none()
+                    && body.held.is_none()
+                    && body.loan.as_ref().is_none_or(Loan::is_end_stream)
             }
         }
     }
@@ -265,7 +304,7 @@ impl Body for ResponseBody {
             Self::Backend(body) => match (body.absent, &body.loan) {
                 (Some(absent), _) => SizeHint::with_exact(absent),
                 (None, Some(loan)) => loan.size_hint(),
-                (None, None) => SizeHint::with_exact(0),
+                (None, None) => SizeHint::with_exact(body.held.as_ref().map_or(0, Bytes::len) as u64),
             },
         }
     }

@@ -62,7 +62,10 @@ where
                 () = stopping.as_mut(), if !told => {}
             }
             told = true;
-            Pin::new(&mut connection).graceful_shutdown();
+            // hyper would close it at once, and with it a request that is on its way. Its answer will be the last in any case.
+            if !progress.is_asking() {
+                Pin::new(&mut connection).graceful_shutdown();
+            }
         }
     }
     // hyper's own upgrades want a stream that may move between threads; ours never does. It gives the stream back all the

@@ -127,6 +127,16 @@ impl Progress {
         }
     }
 
+    /// A request is on its way, or the first may be: the deadline of the first byte or of a head runs.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase.get().0, Phase::FirstByte | Phase::Header)
+    }
+
+    /// One of many on its connection, which buffers what its client has no window for.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.of == Of::Stream
+    }
+
     /// A deadline ends it.
     pub(super) fn cut(&self, deadline: &'static str) {
         self.cut.set(Some(deadline));

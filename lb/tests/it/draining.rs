@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::authority::Authority;
 use crate::backend::Backend;
 use crate::client::{Client, get, request};
 use crate::process::{Setup, eventually};
@@ -116,4 +118,44 @@ async fn connections_in_the_queue_are_served_at_the_stop() {
     assert!(lb.ended().await);
     // The kernel may complete one connection between the last look at the queue and the close, on each worker.
     assert!(served > 10 && refused <= 2, "{served} served, {refused} refused");
+}
+
+/// Its answer is the last one on the connection.
+async fn asks_on(mut stream: impl AsyncRead + AsyncWrite + Unpin, rest: &str) {
+    stream.write_all(rest.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nhello"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_about_to_ask_at_the_stop_is_answered() {
+    let (backend, authority) = (Backend::start("app-1"), Authority::new());
+    authority.issue("site", &["fitness.example.com"]);
+    let mut lb = Setup::new(&[&backend])
+        .with("tls.listen", r#"["127.0.0.1:0"]"#)
+        .with("tls.certificates", &authority.setting(&["site"]))
+        .with("shutdown.lame_duck_ms", "300")
+        .start(1)
+        .await;
+    let (request, half) = ("GET /hello HTTP/1.1\r\nhost: fitness.example.com\r\n\r\n", 30);
+    // Connected, in the middle of a first request, and in the middle of a second one.
+    let connected = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
+    let mut first = TcpStream::connect(lb.http).await.unwrap();
+    first.write_all(&request.as_bytes()[..half]).await.unwrap();
+    let mut second = TcpStream::connect(lb.http).await.unwrap();
+    second.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"hello") {
+        assert!(second.read_buf(&mut answer).await.unwrap() > 0);
+    }
+    second.write_all(&request.as_bytes()[..half]).await.unwrap();
+    lb.signal(Signal::SIGTERM);
+    eventually("it stops accepting", || lb.log().contains("finishing what is in flight")).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    asks_on(connected, request).await;
+    asks_on(first, &request[half..]).await;
+    asks_on(second, &request[half..]).await;
+    assert!(lb.ended().await);
 }

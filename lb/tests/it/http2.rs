@@ -236,6 +236,48 @@ async fn a_client_that_opens_no_window_is_reset() {
     eventually("the backend is free", || backend.state.open.load(Ordering::SeqCst) <= 1).await;
 }
 
+/// CVE-2019-9511: the answer is whole and the balancer's to keep, for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_an_answer_byte_by_byte_is_reset() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).with("server.write_timeout_ms", "400").start(1).await;
+    let stream = TcpStream::connect(lb.http).await.unwrap();
+    let mut client = Client::over(stream, Builder::new().initial_window_size(1)).await;
+    let (response, _) = client.begin(request("GET", "/size/8000"), true).await.unwrap();
+    let mut body = response.await.unwrap().into_body();
+    let dripping = async {
+        loop {
+            match body.data().await.expect("it is not the end") {
+                Ok(chunk) => body.flow_control().release_capacity(chunk.len()).unwrap(),
+                Err(error) => break error,
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let error = tokio::time::timeout(PATIENCE, dripping).await.expect("it is reset");
+    assert_eq!(error.reason(), Some(Reason::CANCEL), "{error}");
+    assert_eq!(lb.metric("lb_streams_cut_total", "reason=\"write\"").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_as_large_as_the_answer_is_enough() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    for size in [1, 4_096, 4_097, 60_000] {
+        let stream = TcpStream::connect(lb.http).await.unwrap();
+        let mut client = Client::over(stream, Builder::new().initial_window_size(size)).await;
+        let (response, _) = client.begin(request("GET", &format!("/size/{size}")), true).await.unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut chunks = Vec::new();
+        while let Some(chunk) = tokio::time::timeout(PATIENCE, body.data()).await.expect("no more is needed")
+        {
+            chunks.push(chunk.unwrap());
+        }
+        assert_eq!(chunks.iter().map(Bytes::len).sum::<usize>(), size as usize);
+    }
+    lb.wait("all are whole", |metrics| sum(metrics, "lb_requests_in_flight", "") == 0.0).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backend_that_stops_in_mid_answer_resets_its_stream() {
     let backend = Backend::start("app-1");
