@@ -21,7 +21,16 @@ pub struct Identity {
 struct Stat {
     state: char,
     parent: i32,
+    threads: u32,
     started_ticks: u64,
+}
+
+impl Stat {
+    /// The state is that of the first thread. While others still end, so does what they share: sockets are open, and memory is
+    /// held.
+    fn has_ended(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
+    }
 }
 
 impl Identity {
@@ -36,7 +45,7 @@ impl Identity {
         if stat.started_ticks != self.started_ticks {
             return false;
         }
-        if matches!(stat.state, 'Z' | 'X') {
+        if stat.has_ended() {
             let _ = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
             return false;
         }
@@ -137,6 +146,7 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat {
         state: fields.first()?.chars().next()?,
         parent: fields.get(1)?.parse().ok()?,
+        threads: fields.get(17)?.parse().ok()?,
         started_ticks: fields.get(19)?.parse().ok()?,
     })
 }
@@ -151,6 +161,17 @@ mod tests {
         for name in ["sh", "a b", "x) Z 9 (y"] {
             let stat = parse_stat(&format!("12 ({name}){tail}")).unwrap();
             assert_eq!((stat.state, stat.parent, stat.started_ticks), ('S', 7, 4242), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_process_ends_with_its_last_thread() {
+        for (state, threads, ended) in
+            [('S', 1, false), ('R', 3, false), ('Z', 3, false), ('Z', 1, true), ('X', 0, true)]
+        {
+            let stat =
+                parse_stat(&format!("12 (lb) {state} 7 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 {threads} 0 4242 0"));
+            assert_eq!(stat.unwrap().has_ended(), ended, "{state} {threads}");
         }
     }
 
