@@ -68,7 +68,11 @@ async fn every_check_has_a_connection_of_its_own() {
     eventually("ten checks", || backend.state.probes.lock().unwrap().len() >= 10).await;
     let probes = backend.state.probes.lock().unwrap().len() as u64;
     assert!(backend.state.accepted.load(Ordering::SeqCst) >= probes);
-    assert!(lb.metric("lb_backend_probes_total", "pool=\"default\"").await >= 10.0);
+    // One that the backend has seen is counted when its answer is read.
+    lb.wait("they are counted", |metrics| {
+        sum(metrics, "lb_backend_probes_total", "pool=\"default\"") >= 10.0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

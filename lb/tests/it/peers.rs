@@ -15,18 +15,18 @@ pub(crate) fn haproxy_csv() -> Option<String> {
         return None;
     };
     let folder = tempfile::tempdir_in(root.join("tmp")).unwrap();
-    let port = |listener: &std::net::TcpListener| listener.local_addr().unwrap().port();
-    let listeners: Vec<_> = (0..3).map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    let [front, stats, up] = [port(&listeners[0]), port(&listeners[1]), port(&listeners[2])];
+    // An address that nobody else takes ports of while HAProxy starts.
+    let process = std::process::id();
+    let host = format!("127.88.{}.{}", process / 250 % 250, process % 250 + 1);
+    let up = std::net::TcpListener::bind((host.as_str(), 0)).unwrap();
+    let (stats, address) = (format!("{host}:8404"), up.local_addr().unwrap());
     let text = format!(
         "defaults\n mode http\n timeout client 5s\n timeout server 5s\n timeout connect 1s\n\
-         frontend http\n bind 127.0.0.1:{front}\n default_backend default\n\
-         backend default\n server a 127.0.0.1:{up} check inter 100\n server b 127.0.0.1:1 check inter 100\n\
-         listen stats\n bind 127.0.0.1:{stats}\n stats enable\n stats uri /stats\n"
+         frontend http\n bind {host}:8080\n default_backend default\n\
+         backend default\n server a {address} check inter 100\n server b 127.0.0.1:1 check inter 100\n\
+         listen stats\n bind {stats}\n stats enable\n stats uri /stats\n"
     );
     std::fs::write(folder.path().join("haproxy.cfg"), text).unwrap();
-    // The backend that is up stays; the other two ports are HAProxy's now.
-    let keep = listeners.into_iter().nth(2);
     let inside = Path::new("/").join(folder.path().strip_prefix(root).unwrap()).join("haproxy.cfg");
     let mut haproxy = Command::new("chroot")
         .arg(root)
@@ -39,7 +39,7 @@ pub(crate) fn haproxy_csv() -> Option<String> {
     let started = Instant::now();
     let text = loop {
         let asked = Command::new("curl")
-            .args(["--silent", "--max-time", "2", &format!("http://127.0.0.1:{stats}/stats;csv")])
+            .args(["--silent", "--max-time", "2", &format!("http://{stats}/stats;csv")])
             .output()
             .unwrap();
         let text = String::from_utf8(asked.stdout).unwrap();
@@ -51,7 +51,7 @@ pub(crate) fn haproxy_csv() -> Option<String> {
     };
     haproxy.kill().unwrap();
     haproxy.wait().unwrap();
-    drop(keep);
+    drop(up);
     Some(text)
 }
 
