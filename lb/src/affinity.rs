@@ -26,7 +26,7 @@ use crate::cookies::Found;
 use crate::snapshot::Entry;
 use crate::state::State;
 use crate::table::{Client, Home, Table};
-use crate::ticket::{Bad, Pin, Ticket};
+use crate::ticket::{Bad, Memo, Pin, Ticket};
 
 /// What the claim came to; also the metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,10 +101,10 @@ pub(crate) struct Now {
     pub(crate) steady: Instant,
 }
 
-/// Whether looking counts as a use of the table's entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
-    Use,
+/// Whether looking counts as a use of the table's entry, and what the client's connection knows of its cookie already.
+#[derive(Debug)]
+pub(crate) enum Look<'a> {
+    Use(&'a mut Memo),
     Peek,
 }
 
@@ -121,10 +121,10 @@ pub(crate) fn read(
     entries: &[Entry],
     (cookie, address): (&Found, IpAddr),
     now: Now,
-    look: Look,
+    look: Look<'_>,
 ) -> Affinity {
     if let StickyKind::Table { key: TableKey::Address, .. } = sticky.kind {
-        return follow_row(Client::from_address(address), sticky, table, entries, now, look);
+        return follow_row(Client::from_address(address), sticky, table, entries, now, &look);
     }
     let value = match cookie {
         Found::Nothing => return Affinity::none(Outcome::Absent),
@@ -132,12 +132,15 @@ pub(crate) fn read(
         Found::One(value) => value,
     };
     match &sticky.kind {
-        StickyKind::Sealed(sealer) => match sealer.open(value, now.unix_s) {
-            Ok(ticket) => follow(ticket, entries),
-            Err(bad) => Affinity::none(Outcome::Refused(bad)),
-        },
+        StickyKind::Sealed(sealer) => {
+            let opened = match look {
+                Look::Use(memo) => sealer.open_again(value, now.unix_s, memo),
+                Look::Peek => sealer.open(value, now.unix_s),
+            };
+            opened.map_or_else(|bad| Affinity::none(Outcome::Refused(bad)), |ticket| follow(ticket, entries))
+        }
         StickyKind::Table { .. } => match Client::from_cookie(value) {
-            Some(client) => follow_row(client, sticky, table, entries, now, look),
+            Some(client) => follow_row(client, sticky, table, entries, now, &look),
             None => Affinity::none(Outcome::Refused(Bad::Malformed)),
         },
     }
@@ -162,11 +165,11 @@ fn follow_row(
     table: &Table,
     entries: &[Entry],
     now: Now,
-    look: Look,
+    look: &Look<'_>,
 ) -> Affinity {
     let bounds = sticky.bounds();
     let home = match look {
-        Look::Use => table.find(client, bounds, now.steady),
+        Look::Use(_) => table.find(client, bounds, now.steady),
         Look::Peek => table.peek(client, bounds, now.steady),
     };
     let Some(home) = home else {

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::headers::{self, Scheme};
 use crate::limits::Seat;
 use crate::proxy_protocol::Pair;
+use crate::ticket::Memo;
 use crate::tunnel::Tunnel;
 use crate::worker::{Shared, Worker};
 pub(crate) use io::Prefixed;
@@ -57,6 +58,8 @@ pub(crate) struct Client {
     pub(crate) pair: Option<Pair>,
     pub(crate) scheme: Scheme,
     pub(crate) protocol: Protocol,
+    /// Of the sticky cookie that came last.
+    pub(crate) memo: RefCell<Memo>,
     /// Left here by the request that switched protocols.
     tunnel: RefCell<Option<Tunnel>>,
 }
@@ -98,6 +101,7 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, speaks: Speaks, w
         pair: server.map(|server| Pair { client, server }),
         scheme: if speaks == Speaks::Https { Scheme::Https } else { Scheme::Http },
         protocol,
+        memo: RefCell::default(),
         tunnel: RefCell::new(None),
     });
     // Boxed: what a plain connection of HTTP/1.1 holds must not grow to the size of the largest of the four.

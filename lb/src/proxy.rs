@@ -196,7 +196,7 @@ impl Walk<'_> {
         self.progress.answer_within(pool.config.upstream.body_timeout);
         let peer = self.client.address.ip();
         let metrics = &self.worker.shared.metrics;
-        let affinity = sticking::read(self.snapshot, pool, &mut head.headers, peer, metrics);
+        let affinity = sticking::read(self.snapshot, pool, &mut head.headers, self.client, metrics);
         let chunked = self.is_chunked(&head.headers, &body);
         let upgrade = self.wanted_upgrade(&head, &body);
         let (scheme, mut lines) = headers::to_backend(&mut head.headers, self.identity, &self.via());

@@ -7,6 +7,7 @@
 //! used again by others. Version, key id, cookie name and route are authenticated with it, so a cookie of one route is
 //! worth nothing on another. XChaCha20-Poly1305: its 192-bit nonces may be random for any number of balancers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -61,6 +62,12 @@ impl Ticket {
         now.saturating_sub(self.issued) > self.expires.saturating_sub(self.issued) / 2
     }
 
+    /// It, if it is good at that time.
+    fn at(self, now: u64) -> Result<Self, Bad> {
+        let good = now < self.expires && self.issued <= now.saturating_add(SKEW_SECONDS);
+        good.then_some(self).ok_or(Bad::Expired)
+    }
+
     fn to_bytes(self) -> [u8; PLAIN] {
         let mut bytes = [0; PLAIN];
         let fields = [self.pin.instance, self.pin.generation, self.issued, self.expires];
@@ -103,12 +110,29 @@ impl Bad {
     }
 }
 
+/// The cookie that came last on a connection, and what it said. A client sends the same one until it is given another, and
+/// comparing costs far less than opening.
+#[derive(Debug, Default)]
+pub(crate) struct Memo(Option<Box<Opened>>);
+
+#[derive(Debug)]
+struct Opened {
+    /// Of the sealer that opened it: another may have no key for it.
+    serial: u64,
+    value: [u8; LENGTH],
+    ticket: Ticket,
+}
+
 /// Seals and opens tickets of one cookie on one route.
 #[derive(Debug)]
 pub(crate) struct Sealer {
     ring: KeyRing,
     context: Vec<u8>,
+    /// No two in this process have the same.
+    serial: u64,
 }
+
+static SERIALS: AtomicU64 = AtomicU64::new(0);
 
 impl Sealer {
     pub(crate) fn new(ring: KeyRing, cookie: &str, route: &str) -> Self {
@@ -116,7 +140,7 @@ impl Sealer {
         context.extend_from_slice(cookie.as_bytes());
         context.push(0);
         context.extend_from_slice(route.as_bytes());
-        Self { ring, context }
+        Self { ring, context, serial: SERIALS.fetch_add(1, Ordering::Relaxed) }
     }
 
     /// Makes a cookie value. `nonce` must be random and used once.
@@ -135,6 +159,22 @@ impl Sealer {
 
     /// Opens a cookie value at `now`.
     pub(crate) fn open(&self, value: &[u8], now: u64) -> Result<Ticket, Bad> {
+        self.unseal(value)?.at(now)
+    }
+
+    /// The same for one that may be the memo's, which is only compared.
+    pub(crate) fn open_again(&self, value: &[u8], now: u64, memo: &mut Memo) -> Result<Ticket, Bad> {
+        let is_known = |known: &Opened| known.serial == self.serial && is_same(&known.value, value);
+        if let Some(known) = memo.0.as_deref().filter(|known| is_known(known)) {
+            return known.ticket.at(now);
+        }
+        let ticket = self.unseal(value)?;
+        let value = value.try_into().expect("what was opened has the length of all");
+        memo.0 = Some(Box::new(Opened { serial: self.serial, value, ticket }));
+        ticket.at(now)
+    }
+
+    fn unseal(&self, value: &[u8]) -> Result<Ticket, Bad> {
         if value.len() != LENGTH {
             return Err(Bad::Size);
         }
@@ -147,11 +187,7 @@ impl Sealer {
         let nonce: [u8; NONCE] = wire[2..2 + NONCE].try_into().expect("the slice has the nonce's length");
         let payload = Payload { msg: &wire[2 + NONCE..], aad: &self.aad(key.id) };
         let plain = cipher(key).decrypt(&XNonce::from(nonce), payload).map_err(|_| Bad::Forged)?;
-        let ticket = Ticket::from_bytes(&plain).ok_or(Bad::Malformed)?;
-        if now >= ticket.expires || ticket.issued > now.saturating_add(SKEW_SECONDS) {
-            return Err(Bad::Expired);
-        }
-        Ok(ticket)
+        Ticket::from_bytes(&plain).ok_or(Bad::Malformed)
     }
 
     fn aad(&self, key: u8) -> Vec<u8> {
@@ -159,6 +195,11 @@ impl Sealer {
         aad.extend_from_slice(&self.context);
         aad
     }
+}
+
+/// Takes as long wherever they differ: behind a proxy one connection carries the cookies of many.
+fn is_same(known: &[u8; LENGTH], value: &[u8]) -> bool {
+    known.len() == value.len() && known.iter().zip(value).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }
 
 fn cipher(key: &Key) -> XChaCha20Poly1305 {
@@ -254,6 +295,33 @@ mod tests {
         check(&step_one, &by_new, 1_000, Ok(()));
         check(&step_two, &by_old, 1_000, Ok(()));
         check(&sealer(&[(1, "retired"), (2, "issue")], "default"), &by_new, 1_000, Ok(()));
+    }
+
+    #[test]
+    fn what_was_opened_before_is_judged_anew() {
+        let keyed = sealer(&[(1, "issue")], "default");
+        let cookie = keyed.seal(&ticket(), nonce()).into_bytes();
+        let mut memo = Memo::default();
+        let mut open = |sealer: &Sealer, value: &[u8], now| sealer.open_again(value, now, &mut memo);
+        assert_eq!(open(&keyed, &cookie, 1_000), Ok(ticket()));
+        assert_eq!(open(&keyed, &cookie, 1_050), Ok(ticket()));
+        assert_eq!(open(&keyed, &cookie, 1_100), Err(Bad::Expired));
+        assert_eq!(open(&keyed, &cookie[1..], 1_000), Err(Bad::Size));
+        // The key is retired, or the route is another.
+        let retired = sealer(&[(1, "retired"), (2, "issue")], "default");
+        assert_eq!(open(&retired, &cookie, 1_000), Err(Bad::UnknownKey));
+        assert_eq!(open(&sealer(&[(1, "issue")], "other"), &cookie, 1_000), Err(Bad::Forged));
+        // Another client's on the same connection.
+        let other = Ticket { pin: Pin::new("app-2", 8), ..ticket() };
+        let others = keyed.seal(&other, nonce()).into_bytes();
+        assert_eq!(open(&keyed, &others, 1_000), Ok(other));
+        assert_eq!(open(&keyed, &cookie, 1_000), Ok(ticket()));
+        for at in 0..cookie.len() {
+            let mut bytes = cookie.clone();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            assert!(open(&keyed, &bytes, 1_000).is_err(), "character {at}");
+            assert_eq!(open(&keyed, &cookie, 1_000), Ok(ticket()));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use service_kit::KeyRing;
 
 use super::*;
-use crate::ticket::{self, Sealer};
+use crate::ticket::{self, Memo, Sealer};
 
 const LIFETIME: Duration = Duration::from_secs(100);
 
@@ -60,7 +60,9 @@ fn check(backends: &str, pinned: &str, outcome: Outcome, prefer: Option<usize>) 
         let table = Table::new(Instant::now());
         let cookie = given(&sticky, &table, pinned, address);
         let entries = entries(backends);
-        for look in [Look::Peek, Look::Use] {
+        let (mut one, mut same) = (Memo::default(), Memo::default());
+        read(&sticky, &table, &entries, (&cookie, address), at(1), Look::Use(&mut same));
+        for look in [Look::Peek, Look::Use(&mut one), Look::Use(&mut same)] {
             let affinity = read(&sticky, &table, &entries, (&cookie, address), at(1), look);
             assert_eq!((affinity.outcome, affinity.prefer), (outcome, prefer), "{sticky:?}");
         }
@@ -69,7 +71,7 @@ fn check(backends: &str, pinned: &str, outcome: Outcome, prefer: Option<usize>) 
 
 /// Gives a client its claim; returns the cookie that it brings from then on.
 fn given(sticky: &Sticky, table: &Table, pinned: &str, address: IpAddr) -> Found {
-    let none = read(sticky, table, &[], (&Found::Nothing, address), at(0), Look::Use);
+    let none = read(sticky, table, &[], (&Found::Nothing, address), at(0), Look::Use(&mut Memo::default()));
     assert_eq!(none.outcome, Outcome::Absent);
     let value = match (renew(&none, sticky, home(pinned), false, at(0).unix_s), &sticky.kind) {
         (Renewal::Ticket(ticket), StickyKind::Sealed(sealer)) => sealer.seal(&ticket, ticket::nonce()),
@@ -100,7 +102,14 @@ fn the_table_needs_no_names_and_notices_them_when_they_come() {
     let address = IpAddr::from([192, 0, 2, 1]);
     let cookie = given(&sticky, &table, "b?", address);
     for (backends, outcome) in [("a up, b? up", Outcome::Kept), ("a up, b up", Outcome::Kept)] {
-        let affinity = read(&sticky, &table, &entries(backends), (&cookie, address), at(1), Look::Use);
+        let affinity = read(
+            &sticky,
+            &table,
+            &entries(backends),
+            (&cookie, address),
+            at(1),
+            Look::Use(&mut Memo::default()),
+        );
         assert_eq!(affinity.outcome, outcome, "{backends}");
     }
     // A sealed cookie can only name whoever has a name.
@@ -113,7 +122,7 @@ fn the_table_needs_no_names_and_notices_them_when_they_come() {
 fn check_cookie(sticky: &Sticky, cookie: &Found, outcome: Outcome) {
     let (table, entries) = (Table::new(Instant::now()), entries("a up"));
     let address = IpAddr::from([192, 0, 2, 1]);
-    let affinity = read(sticky, &table, &entries, (cookie, address), at(1), Look::Use);
+    let affinity = read(sticky, &table, &entries, (cookie, address), at(1), Look::Use(&mut Memo::default()));
     assert_eq!((affinity.outcome, affinity.prefer), (outcome, None));
     // It is an ordinary new client, and nothing that it brought is adopted.
     match renew(&affinity, sticky, home("a"), false, at(1).unix_s) {
@@ -157,7 +166,8 @@ fn check_renew(backends: &str, pinned: &str, served: &str, overflowed: bool, now
     let (sticky, table) = (table(TableKey::Cookie), Table::new(Instant::now()));
     let address = IpAddr::from([192, 0, 2, 1]);
     let cookie = given(&sticky, &table, pinned, address);
-    let affinity = read(&sticky, &table, &entries(backends), (&cookie, address), at(1), Look::Use);
+    let affinity =
+        read(&sticky, &table, &entries(backends), (&cookie, address), at(1), Look::Use(&mut Memo::default()));
     match renew(&affinity, &sticky, home(served), overflowed, now) {
         Renewal::Nothing => assert!(pinned == served || overflowed),
         Renewal::Row { client, home, cookie: false } => {

@@ -1,6 +1,5 @@
 //! Brings clients back to their backend: reads the cookie or the table before a request, writes them after it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -8,6 +7,7 @@ use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
 
 use crate::affinity::{self, Affinity, Look, Now, Outcome, Renewal};
 use crate::config::{Sticky, StickyKind};
+use crate::connection::Client;
 use crate::cookies;
 use crate::headers::{self, Scheme};
 use crate::metrics::Metrics;
@@ -20,7 +20,7 @@ pub(super) fn read(
     snapshot: &Snapshot,
     pool: &Pool,
     headers: &mut HeaderMap,
-    client: IpAddr,
+    client: &Client,
     metrics: &Metrics,
 ) -> Affinity {
     for other in &snapshot.config.pools {
@@ -31,9 +31,10 @@ pub(super) fn read(
         }
     }
     let Some(sticky) = &pool.config.sticky else { return Affinity::none(Outcome::Absent) };
-    let brought = (&cookies::take(headers, &sticky.cookie), client);
+    let brought = (&cookies::take(headers, &sticky.cookie), client.address.ip());
     let now = Now { unix_s: now_s(), steady: Instant::now() };
-    let affinity = affinity::read(sticky, &pool.commons.table, &pool.entries, brought, now, Look::Use);
+    let look = Look::Use(&mut client.memo.borrow_mut());
+    let affinity = affinity::read(sticky, &pool.commons.table, &pool.entries, brought, now, look);
     metrics.cookie(affinity.outcome);
     affinity
 }
