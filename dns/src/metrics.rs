@@ -2,8 +2,8 @@
 
 use crate::answer::{Transport, Verdict};
 use crate::steering::Steering;
-use crate::steering::derive::Offers;
-use crate::steering::plan::Target;
+use crate::steering::derive::{Offer, Offers};
+use crate::steering::plan::{self, Target};
 use crate::wire::{Ignored, Rcode};
 use crate::zone::Zones;
 use http::StatusCode;
@@ -11,6 +11,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A label set that is written once, when the counter behind it is made.
 type Labels = Vec<(&'static str, String)>;
@@ -32,11 +34,11 @@ pub struct Metrics {
     pub query_log_dropped: Counter,
     pub reloads_ok: Counter,
     pub reloads_failed: Counter,
-    zone_serial: Family<Labels, Gauge>,
-    targets_up: Family<Labels, Gauge>,
+    zone_serial: Standing,
+    targets_up: Standing,
     looks: Family<Labels, Counter>,
-    names_failed: Family<Labels, Gauge>,
-    names_addresses: Family<Labels, Gauge>,
+    names_failed: Standing,
+    names_addresses: Standing,
     notified: [Counter; 2],
     transferred: [Counter; 2],
 }
@@ -172,11 +174,11 @@ impl Metrics {
             query_log_dropped: Counter::default(),
             reloads_ok: of(&reloads, vec![("outcome", "ok".to_string())]),
             reloads_failed: of(&reloads, vec![("outcome", "failed".to_string())]),
-            zone_serial: Family::default(),
-            targets_up: Family::default(),
+            zone_serial: Standing::default(),
+            targets_up: Standing::default(),
             looks: Family::default(),
-            names_failed: Family::default(),
-            names_addresses: Family::default(),
+            names_failed: Standing::default(),
+            names_addresses: Standing::default(),
             notified: both(&notified),
             transferred: both(&transferred),
         };
@@ -208,14 +210,14 @@ impl Metrics {
         registry.register("query_log_lines", lines, self.query_log_written.clone());
         let dropped = "Lines that the query log had no room for, or that could not be written";
         registry.register("query_log_lines_dropped", dropped, self.query_log_dropped.clone());
-        registry.register("zone_serial", "SOA serial in force, by zone", self.zone_serial.clone());
+        registry.register("zone_serial", "SOA serial in force, by zone", self.zone_serial.gauges.clone());
         let up = "Whether a target may be answered with (what nobody has looked at yet may), by check";
-        registry.register("target_up", up, self.targets_up.clone());
+        registry.register("target_up", up, self.targets_up.gauges.clone());
         registry.register("target_looks", "Looks at targets, by check and outcome", self.looks.clone());
         let failed = "Whether too little of what a name is steered by is healthy, by name and type";
-        registry.register("name_failed", failed, self.names_failed.clone());
+        registry.register("name_failed", failed, self.names_failed.gauges.clone());
         let addresses = "Addresses that a steered name may be answered with, by name and type";
-        registry.register("name_addresses", addresses, self.names_addresses.clone());
+        registry.register("name_addresses", addresses, self.names_addresses.gauges.clone());
     }
 
     /// Counts what became of one packet.
@@ -288,28 +290,45 @@ impl Metrics {
 
     /// Tells how targets and steered names stand; those that are gone go.
     pub fn offers(&self, steering: &Steering, offers: &Offers) {
-        self.targets_up.clear();
-        for (id, target) in steering.plan.targets.iter().enumerate() {
-            let labels = vec![("target", target.to_string())];
-            self.targets_up.get_or_create(&labels).set(steering.view.is_usable(&steering.plan, id).into());
-        }
-        self.names_failed.clear();
-        self.names_addresses.clear();
-        for ((index, family), offer) in offers {
+        let targets = steering.plan.targets.iter().enumerate();
+        self.targets_up.tell(targets.map(|(id, target)| {
+            (vec![("target", target.to_string())], steering.view.is_usable(&steering.plan, id).into())
+        }));
+        let labels = |(index, family): &(usize, plan::Family)| {
             let name = steering.plan.names[*index].name.to_string();
-            let labels = vec![("name", name), ("type", family.record_type().to_string())];
-            self.names_failed.get_or_create(&labels).set(offer.failed.into());
-            let count = i64::try_from(offer.addresses.len()).unwrap_or(i64::MAX);
-            self.names_addresses.get_or_create(&labels).set(count);
-        }
+            vec![("name", name), ("type", family.record_type().to_string())]
+        };
+        self.names_failed.tell(offers.iter().map(|(of, offer)| (labels(of), offer.failed.into())));
+        let count = |offer: &Offer| i64::try_from(offer.addresses.len()).unwrap_or(i64::MAX);
+        self.names_addresses.tell(offers.iter().map(|(of, offer)| (labels(of), count(offer))));
     }
 
     /// Tells the serials of a new snapshot; those of withdrawn zones go.
     pub fn zones(&self, zones: &Zones) {
-        self.zone_serial.clear();
-        for zone in zones.iter() {
-            let labels = vec![("zone", zone.origin().to_string())];
-            self.zone_serial.get_or_create(&labels).set(i64::from(zone.soa().1.serial));
+        self.zone_serial.tell(
+            zones.iter().map(|zone| (vec![("zone", zone.origin().to_string())], zone.soa().1.serial.into())),
+        );
+    }
+}
+
+/// How all of something stand. Nobody who reads while it is told anew misses one that stays.
+#[derive(Debug, Clone, Default)]
+struct Standing {
+    gauges: Family<Labels, Gauge>,
+    told: Arc<Mutex<BTreeSet<Labels>>>,
+}
+
+impl Standing {
+    /// These and no others.
+    fn tell(&self, all: impl Iterator<Item = (Labels, i64)>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *told);
+        for (labels, value) in all {
+            self.gauges.get_or_create(&labels).set(value);
+            told.insert(labels);
+        }
+        for gone in before.difference(&told) {
+            self.gauges.remove(gone);
         }
     }
 }
@@ -323,8 +342,24 @@ mod tests {
     use super::*;
     use crate::steering::plan::{Check, Mode};
     use service_kit::health::Thresholds;
-    use std::sync::Arc;
     use std::time::Duration;
+
+    #[test]
+    fn what_stays_is_never_missing_and_what_goes_is_gone() {
+        let standing = Standing::default();
+        let labels = |name: &str| vec![("zone", name.to_string())];
+        standing.tell([("a.", 1), ("b.", 1)].map(|(name, value)| (labels(name), value)).into_iter());
+        // Held by whoever reads the page.
+        let kept = standing.gauges.get_or_create(&labels("a.")).clone();
+        standing.tell([("c.", 3), ("a.", 2)].map(|(name, value)| (labels(name), value)).into_iter());
+        assert_eq!(kept.get(), 2, "it is the same gauge");
+        let mut registry = Registry::default();
+        registry.register("serial", "", standing.gauges.clone());
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let lines: BTreeSet<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(lines, BTreeSet::from(["serial{zone=\"a.\"} 2", "serial{zone=\"c.\"} 3"]));
+    }
 
     #[test]
     fn reasons_are_found_at_their_index() {
