@@ -147,8 +147,14 @@ impl Server {
     /// A metric's value, by its name with labels.
     pub(crate) fn metric(&self, name: &str) -> u64 {
         let text = self.admin_page("/metrics").1;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("{name} in {text}")).parse().unwrap()
+        sample(&text, name).unwrap_or_else(|| panic!("{name} in {text}"))
+    }
+
+    /// Waits until a metric is as it should be: some things are counted when they are over for the client already.
+    pub(crate) fn counts(&self, name: &str, is_right: impl Fn(u64) -> bool) {
+        eventually(name, || {
+            sample(&self.admin_page("/metrics").1, name).filter(|count| is_right(*count)).map(drop)
+        });
     }
 
     /// Status and body of a page of the admin listener.
@@ -232,6 +238,10 @@ pub(crate) fn framed(packet: &[u8]) -> Vec<u8> {
     let mut octets = u16::try_from(packet.len()).unwrap().to_be_bytes().to_vec();
     octets.extend_from_slice(packet);
     octets
+}
+
+fn sample(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
 }
 
 /// Waits until `attempt` gives something.
