@@ -81,10 +81,12 @@ pub enum Drop {
     Receive,
     /// The client's network has had this answer too often.
     Limited,
+    /// It, or another of its batch, made the worker panic.
+    Panic,
 }
 
 impl Drop {
-    const ALL: [(Drop, &str); 7] = [
+    const ALL: [(Drop, &str); 8] = [
         (Drop::Short, "short"),
         (Drop::Response, "response"),
         (Drop::Oversized, "oversized"),
@@ -92,6 +94,7 @@ impl Drop {
         (Drop::Send, "send"),
         (Drop::Receive, "receive"),
         (Drop::Limited, "rate-limit"),
+        (Drop::Panic, "panic"),
     ];
 }
 
@@ -258,6 +261,11 @@ impl Metrics {
 
     pub fn drop(&self, reason: Drop) {
         self.dropped[reason as usize].inc();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn dropped(&self, reason: Drop) -> u64 {
+        self.dropped[reason as usize].get()
     }
 
     pub fn closed(&self, via: Transport, reason: Closed) {

@@ -17,6 +17,7 @@ use socket2::SockRef;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Shutdown, UdpSocket};
 use std::os::fd::AsFd as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,19 @@ pub fn wake(socket: &UdpSocket) {
 
 /// Serves one socket until told to stop, and then what had arrived before.
 pub fn serve(socket: &UdpSocket, service: &Service, stopping: &CancellationToken) {
+    go_on(&service.metrics, || turns(socket, service, stopping));
+}
+
+/// Begins the work anew for as long as it panics. A mistake of ours costs the packets of one batch: whoever finds a query that
+/// brings it about must not silence every worker by sending it a few times.
+fn go_on(metrics: &Metrics, mut work: impl FnMut()) {
+    while catch_unwind(AssertUnwindSafe(&mut work)).is_err() {
+        metrics.drop(Drop::Panic);
+        error!("a query made this worker panic: its batch is lost, the worker goes on; please report it");
+    }
+}
+
+fn turns(socket: &UdpSocket, service: &Service, stopping: &CancellationToken) {
     let mut worker = Worker {
         service,
         batch: Batch::default(),
@@ -247,4 +261,21 @@ fn both(
         error!(query = %octets.escape_ascii(), "both paths differ: this is a bug; the slow path's answer was sent");
     }
     verdict
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::registry::Registry;
+
+    #[test]
+    fn a_worker_outlives_its_panics() {
+        let metrics = Metrics::new(&mut Registry::default());
+        let mut turns = 0;
+        go_on(&metrics, || {
+            turns += 1;
+            assert!(turns > 2, "on purpose");
+        });
+        assert_eq!((turns, metrics.dropped(Drop::Panic)), (3, 2));
+    }
 }
