@@ -144,7 +144,7 @@ impl Roster {
                 self.reload(config);
                 self.shared.metrics.reloads.inc();
                 // A request must not find a pool in which nobody is known yet; the last configuration is as good for it.
-                self.held_until = Some(now + HOLD_MAX);
+                self.held_until.get_or_insert(now + HOLD_MAX);
             }
             Event::Admin(order, sender) => return Some((self.order(&order, now), sender)),
         }
@@ -159,15 +159,16 @@ impl Roster {
     }
 
     fn order(&mut self, order: &Order, now: Instant) -> Result<Done, Refused> {
-        // Whoever asks sees what comes of it.
-        self.held_until = self.held_until.map(|_| now);
-        match self.groups.iter_mut().find(|group| *group.scope.config.name == *order.pool) {
-            Some(group) => group.order(order, &mut self.ids, now),
+        let done = match self.groups.iter_mut().find(|group| *group.scope.config.name == *order.pool) {
+            Some(group) => group.order(order, &mut self.ids, now)?,
             None => {
                 let known: Vec<&str> = self.config.pools.iter().map(|pool| &*pool.name).collect();
-                Err(Refused::NoPool { pool: order.pool.clone(), known: known.join(", ") })
+                return Err(Refused::NoPool { pool: order.pool.clone(), known: known.join(", ") });
             }
-        }
+        };
+        // Whoever asks sees what comes of it.
+        self.held_until = self.held_until.map(|_| now);
+        Ok(done)
     }
 
     /// Pools are the same as before if their names are.

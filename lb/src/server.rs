@@ -38,11 +38,13 @@ pub async fn start(mut cx: Context<Config>) -> Result<(), Error> {
     let metrics = Metrics::default();
     cx.metrics.register(|registry| metrics.register(registry));
     let (events, inbox) = mpsc::channel(EVENTS_MAX);
-    let snapshot = Snapshot::empty(Arc::new(cx.settings.clone()), &metrics);
+    let config = Arc::new(cx.settings.clone());
+    let snapshot = Snapshot::empty(Arc::clone(&config), &metrics);
     let (access_log, batches) =
         access_log::channel(metrics.access_log_dropped.clone(), &cx.identity.instance);
     let shared = Arc::new(Shared {
         snapshot: ArcSwap::from_pointee(snapshot),
+        newest: ArcSwap::new(config),
         counts: Counts::new(Instant::now()),
         tls: tls::Live::default(),
         metrics,
@@ -148,7 +150,7 @@ fn tell(cx: &Context<Config>, shared: &Arc<Shared>, served: &CancellationToken) 
 }
 
 async fn watch_certificates(shared: Arc<Shared>) {
-    tls::watch(&shared.tls, &shared.metrics, || Arc::clone(&shared.snapshot.load().config)).await;
+    tls::watch(&shared.tls, &shared.metrics, || shared.newest.load_full()).await;
 }
 
 /// For each worker its listeners, for every address at least one.
@@ -190,8 +192,8 @@ async fn first_looks(shared: Arc<Shared>, looked: CancellationToken) {
 /// one, and so do open connections for their deadlines; nothing is closed.
 async fn reload(mut reloads: Reloads<Config>, shared: Arc<Shared>, log: Orders) {
     loop {
-        let new = reloads.next().await;
-        let old = Arc::clone(&shared.snapshot.load().config);
+        let new = Arc::new(reloads.next().await);
+        let old = shared.newest.swap(Arc::clone(&new));
         let listens = |config: &Config| config.tls.as_ref().map(|tls| tls.listen.clone());
         if listens(&new) != listens(&old) {
             warn!("tls.listen changes only with a restart");
@@ -206,7 +208,7 @@ async fn reload(mut reloads: Reloads<Config>, shared: Arc<Shared>, log: Orders) 
             warn!("server.listen and server.connections_max_per_worker change only with a restart");
         }
         log.reopen(log_target(&new));
-        if shared.events.send(Event::Reload(Arc::new(new))).await.is_err() {
+        if shared.events.send(Event::Reload(new)).await.is_err() {
             return;
         }
     }

@@ -19,6 +19,7 @@ use tracing::error;
 use crate::access_log::{self, Lines, Outlet};
 use crate::alarms::Alarms;
 use crate::balance::Pickers;
+use crate::config::Config;
 use crate::connection::{self, Speaks};
 use crate::failure::Failure;
 use crate::limits::Counts;
@@ -36,6 +37,8 @@ const PRUNE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
+    /// The configuration that was read last: in force, or about to be.
+    pub(crate) newest: ArcSwap<Config>,
     pub(crate) tls: tls::Live,
     pub(crate) counts: Counts,
     pub(crate) metrics: Metrics,

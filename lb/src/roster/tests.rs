@@ -37,6 +37,7 @@ impl Bench {
         let (access_log, _) = crate::access_log::channel(metrics.access_log_dropped.clone(), "lb-1");
         let shared = Arc::new(Shared {
             snapshot,
+            newest: ArcSwap::new(Arc::clone(&config)),
             tls: crate::tls::Live::default(),
             counts: Counts::new(Instant::now()),
             metrics,
@@ -389,8 +390,18 @@ async fn a_new_pool_is_in_force_once_its_backends_were_looked_at() {
     assert_eq!((bench.pools().len(), bench.entries()[0].weight.get()), (1, 100));
     bench.pass(1);
     assert_eq!((bench.pools().len(), bench.entries()[0].weight.get()), (2, 7));
+    // Who reloads again and again does not put it off.
+    for name in ["one", "two", "three"] {
+        bench.tell(Event::Reload(config(&format!("[pools.{name}]\ndiscovery.name = 'web'"))));
+        bench.pass(400);
+    }
+    assert_eq!(bench.pools(), ["default", "three"]);
+    bench.tell(web());
+    bench.pass(1_000);
     // An operator sees what came of his order.
     bench.tell(Event::Reload(config("[pools.api]\ndiscovery.name = 'api'")));
+    assert_eq!(bench.pools(), ["default", "web"]);
+    bench.order("nobody", Command::Drain).unwrap_err();
     assert_eq!(bench.pools(), ["default", "web"]);
     bench.order("app-1", Command::Drain).unwrap();
     assert_eq!(bench.pools(), ["default", "api"]);
