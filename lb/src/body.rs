@@ -175,7 +175,7 @@ pub(crate) struct BackendBody {
     absent: Option<u64>,
     ended: bool,
     received: u64,
-    /// The last byte, which is handed over when the rest is taken.
+    /// The last byte of what came last, which is handed over when the rest is taken.
     held: Option<Bytes>,
     upload: Rc<Upload>,
     progress: Rc<Progress>,
@@ -183,7 +183,7 @@ pub(crate) struct BackendBody {
     finish: Finish,
 }
 
-/// Of the end of an answer h2 keeps so much for a client without a window, and nobody counts the time.
+/// Of a stream's answer h2 keeps so much for a client without a window, and nobody counts the time.
 const UNWATCHED_MAX: usize = 4_096;
 
 impl BackendBody {
@@ -213,27 +213,30 @@ impl BackendBody {
         polled
     }
 
-    /// Holds the last byte of a stream's answer back, so that its client's time counts until it has taken all others: h2 takes
-    /// the end of an answer whatever the client's window, and who opens it byte by byte would have us keep that for ever
-    /// (CVE-2019-9511). The backend is done with.
+    /// Holds the last byte of what a stream gets back, so that its client's time counts until it has taken all others. hyper
+    /// hands h2 a whole part as soon as there is a window of one byte, and the end behind it whatever the window is: who
+    /// opens it byte by byte would have us keep that for ever (CVE-2019-9511).
     fn hold_last(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
-        let is_last = self.progress.is_stream() && self.loan.as_ref().is_some_and(Loan::is_end_stream);
-        match frame.into_data() {
-            Ok(mut data) if is_last && data.len() > UNWATCHED_MAX => {
-                let rest = data.len() - 1;
-                self.held = Some(Bytes::copy_from_slice(&data[rest..]));
-                data.truncate(rest);
-                self.part_with_backend();
-                Frame::data(data)
-            }
-            Ok(data) => Frame::data(data),
-            Err(other) => other,
+        let mut data = match frame.into_data() {
+            Ok(data) if self.progress.is_stream() && data.len() > UNWATCHED_MAX => data,
+            Ok(data) => return Frame::data(data),
+            Err(other) => return other,
+        };
+        let rest = data.len() - 1;
+        self.held = Some(Bytes::copy_from_slice(&data[rest..]));
+        data.truncate(rest);
+        // The backend need not wait for the client.
+        if self.loan.as_ref().is_some_and(Loan::is_end_stream) {
+            self.part_with_backend();
         }
+        Frame::data(data)
     }
 
     /// Gives the backend's connection back, or ends it with what is left on it.
     fn part_with_backend(&mut self) -> bool {
         let Some(loan) = self.loan.take() else { return true };
+        // Nobody asks for the rest of the upload any more.
+        self.progress.body(false);
         let whole = self.ended || loan.is_end_stream();
         let metrics = &loan.lease.backend.metrics;
         metrics.bytes_in.inc_by(self.upload.bytes());
@@ -255,7 +258,7 @@ impl Drop for BackendBody {
         let held = self.held.as_ref().map_or(0, Bytes::len) as u64;
         let mut record = self.finish.record();
         (record.bytes_in, record.bytes_out) = (self.upload.bytes(), self.received - held);
-        if whole && held == 0 {
+        if whole && held == 0 && self.progress.cut_by().is_none() {
             record.complete();
         }
     }

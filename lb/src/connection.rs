@@ -58,7 +58,7 @@ pub(crate) struct Client {
     pub(crate) pair: Option<Pair>,
     pub(crate) scheme: Scheme,
     pub(crate) protocol: Protocol,
-    /// Of the sticky cookie that came last.
+    /// Of the sticky cookie that was opened last.
     pub(crate) memo: RefCell<Memo>,
     /// Left here by the request that switched protocols.
     tunnel: RefCell<Option<Tunnel>>,

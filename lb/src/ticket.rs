@@ -110,7 +110,7 @@ impl Bad {
     }
 }
 
-/// The cookie that came last on a connection, and what it said. A client sends the same one until it is given another, and
+/// The cookie that was opened last on a connection, and what it said. A client sends the same one until it is given another, and
 /// comparing costs far less than opening.
 #[derive(Debug, Default)]
 pub(crate) struct Memo(Option<Box<Opened>>);

@@ -123,7 +123,8 @@ pub(crate) struct ClientDeadlines {
     pub(crate) keep_alive: Duration,
     pub(crate) body: Duration,
     pub(crate) write: Duration,
-    /// Silence after we have closed our side; whoever still sends has `body` altogether.
+    /// Silence after we have closed our side; whoever still sends has `body` altogether. Also what a client has after the stop
+    /// that is connected and has not asked.
     pub(crate) linger: Duration,
     /// From a request's head to the end of its answer.
     pub(crate) total: Option<Duration>,

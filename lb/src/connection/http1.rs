@@ -9,7 +9,7 @@ use std::time::Instant;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tracing::debug;
 
 use super::Client;
@@ -39,42 +39,51 @@ where
     }
     let mut connection = builder.serve_connection(io, service);
     let (worker, peer) = (&client.worker, client.address);
-    {
-        let mut watchdog = pin!(watch(&progress, &config));
-        let mut stopping = pin!(worker.stopping.cancelled());
-        let mut told = false;
-        loop {
-            tokio::select! {
-                biased;
-                ended = &mut connection => match ended {
-                    Ok(()) => break,
-                    Err(error) => {
-                        debug!(%peer, %error, "client connection ended");
-                        return;
-                    }
-                },
-                reason = watchdog.as_mut() => {
-                    progress.cut(reason);
-                    worker.shared.metrics.connection_cut(reason);
-                    debug!(%peer, reason, "client connection cut");
+    let mut watchdog = pin!(watch(&progress, &config));
+    let mut stopping = pin!(worker.stopping.cancelled());
+    let mut told = false;
+    let cut = |reason| {
+        progress.cut(reason);
+        worker.shared.metrics.connection_cut(reason);
+        debug!(%peer, reason, "client connection cut");
+    };
+    loop {
+        tokio::select! {
+            biased;
+            ended = &mut connection => match ended {
+                Ok(()) => break,
+                Err(error) => {
+                    debug!(%peer, %error, "client connection ended");
                     return;
                 }
-                () = stopping.as_mut(), if !told => {}
-            }
-            told = true;
+            },
+            reason = watchdog.as_mut() => return cut(reason),
+            () = stopping.as_mut(), if !told => {}
+        }
+        told = true;
+        if progress.is_asking() {
             // hyper would close it at once, and with it a request that is on its way. Its answer will be the last in any case.
-            if !progress.is_asking() {
-                Pin::new(&mut connection).graceful_shutdown();
-            }
+            progress.hurry(Instant::now());
+            watchdog.set(watch(&progress, &config));
+        } else {
+            Pin::new(&mut connection).graceful_shutdown();
         }
     }
+    let parts = connection.into_parts();
+    let mut stream = parts.io.into_inner();
     // hyper's own upgrades want a stream that may move between threads; ours never does. It gives the stream back all the
     // same, after the 101 is written, with what the client has sent behind its request.
-    let Some(tunnel) = client.tunnel.take() else { return };
-    let parts = connection.into_parts();
-    let stream = Prefixed { stream: parts.io.into_inner().into_inner(), first: parts.read_buf };
-    let limits = Limits { whole: config.server.tunnel_timeout, half: config.server.deadlines.body };
-    tunnel.run(stream, limits, &worker.shared.metrics).await;
+    if let Some(tunnel) = client.tunnel.take() {
+        let stream = Prefixed { stream: stream.into_inner(), first: parts.read_buf };
+        let limits = Limits { whole: config.server.tunnel_timeout, half: config.server.deadlines.body };
+        return tunnel.run(stream, limits, &worker.shared.metrics).await;
+    }
+    // It closes no connection on which anybody has asked for a switch, whatever the answer was.
+    tokio::select! {
+        biased;
+        _ = stream.shutdown() => {}
+        reason = watchdog => cut(reason),
+    }
 }
 
 /// Returns when a deadline has passed.

@@ -35,9 +35,11 @@ where
     let streams = Rc::new(Streams::new(Instant::now(), config.pools[0].upstream.body_timeout));
     let io = TokioIo::new(Watched::new(stream, Rc::clone(&streams.connection)));
     let service = service_fn(|request| {
-        let progress = streams.begin(Instant::now());
+        // What h2 still has when it has given the connection up is asked by nobody any more; it resets it.
+        let progress = (!streams.connection.is_lingering()).then(|| streams.begin(Instant::now()));
         let (client, streams) = (Rc::clone(&client), Rc::clone(&streams));
         async move {
+            let Some(progress) = progress else { return std::future::pending().await };
             let mut unanswered = Unanswered(Some(streams));
             let response = proxy::serve(client, Rc::clone(&progress), request).await;
             unanswered.answered();
@@ -85,6 +87,7 @@ where
         };
         if goodbye && !told {
             told = true;
+            streams.connection.says_goodbye();
             // GOAWAY: what has begun is finished, nothing new is taken.
             Pin::new(&mut connection).graceful_shutdown();
         }

@@ -79,12 +79,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
 pub(super) struct Watched<S> {
     stream: S,
     progress: Rc<Progress>,
-    shut: bool,
+    side: Side,
+}
+
+/// Our side of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Open,
+    Lingering,
+    Closed,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(stream: S, progress: Rc<Progress>) -> Self {
-        Self { stream, progress, shut: false }
+        Self { stream, progress, side: Side::Open }
     }
 
     pub(super) fn into_inner(self) -> S {
@@ -156,14 +164,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        if !self.shut {
+        if self.side == Side::Open {
             ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-            self.shut = true;
-            if !self.progress.may_be_sent_more() {
-                return Poll::Ready(Ok(()));
+            self.side = if self.progress.may_be_sent_more() { Side::Lingering } else { Side::Closed };
+            if self.side == Side::Lingering {
+                self.progress.lingers(Instant::now());
             }
-            self.progress.lingers(Instant::now());
         }
-        self.poll_linger(cx).map(Ok)
+        if self.side == Side::Lingering {
+            ready!(self.poll_linger(cx));
+            self.side = Side::Closed;
+        }
+        Poll::Ready(Ok(()))
     }
 }

@@ -11,6 +11,8 @@ use crate::limits::Pace;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     FirstByte,
+    /// The same after the stop.
+    LastCall,
     Header,
     Busy,
     KeepAlive,
@@ -34,6 +36,8 @@ enum Of {
 pub(crate) struct Progress {
     of: Of,
     phase: Cell<(Phase, Instant)>,
+    /// HTTP/2: we have said that we take no more.
+    goodbye: Cell<bool>,
     requests: Cell<u64>,
     /// The client owes us its request's body.
     body: Cell<Option<Instant>>,
@@ -75,6 +79,7 @@ impl Progress {
         Self {
             of,
             phase: Cell::new((Phase::FirstByte, now)),
+            goodbye: Cell::new(false),
             requests: Cell::new(0),
             body: none(),
             answer: none(),
@@ -127,9 +132,28 @@ impl Progress {
         }
     }
 
-    /// A request is on its way, or the first may be: the deadline of the first byte or of a head runs.
+    /// A request is on its way, or the first may be.
     pub(super) fn is_asking(&self) -> bool {
-        matches!(self.phase.get().0, Phase::FirstByte | Phase::Header)
+        match self.phase.get().0 {
+            Phase::FirstByte | Phase::LastCall | Phase::Header => true,
+            // It came behind the one before.
+            Phase::KeepAlive => !self.heads.borrow().is_between(),
+            Phase::Busy | Phase::Lingering => false,
+        }
+    }
+
+    /// We are stopping: a head that has begun still has its time, and a client that has not a little.
+    pub(super) fn hurry(&self, now: Instant) {
+        match self.phase.get().0 {
+            Phase::FirstByte => self.phase.set((Phase::LastCall, now)),
+            Phase::KeepAlive => self.phase.set((Phase::Header, now)),
+            Phase::LastCall | Phase::Header | Phase::Busy | Phase::Lingering => {}
+        }
+    }
+
+    /// GOAWAY was said.
+    pub(super) fn says_goodbye(&self) {
+        self.goodbye.set(true);
     }
 
     /// One of many on its connection, which buffers what its client has no window for.
@@ -152,10 +176,14 @@ impl Progress {
         self.phase.set((Phase::Header, now));
     }
 
-    /// Whether the client may still send what it was told not to: the rest of a request that was answered before its end,
-    /// requests behind the last one, or the frames of HTTP/2 that cross our goodbye.
+    /// Whether more may come that is no offence: the rest of a request that was answered before its end, what follows it, or
+    /// the frames of HTTP/2 that cross our goodbye.
     pub(super) fn may_be_sent_more(&self) -> bool {
-        self.of != Of::Http1 || !self.heads.borrow().is_between()
+        if self.of == Of::Http1 { !self.heads.borrow().is_between() } else { self.goodbye.get() }
+    }
+
+    pub(super) fn is_lingering(&self) -> bool {
+        self.phase.get().0 == Phase::Lingering
     }
 
     /// Our side is closed.
@@ -207,7 +235,7 @@ impl Progress {
             self.heads.borrow_mut().feed(bytes);
         }
         match self.phase.get().0 {
-            Phase::FirstByte => self.phase.set((Phase::Header, Instant::now())),
+            Phase::FirstByte | Phase::LastCall => self.phase.set((Phase::Header, Instant::now())),
             // In HTTP/2 a ping is no request: a connection that has nothing else to say is idle.
             Phase::KeepAlive if self.of == Of::Http1 => self.phase.set((Phase::Header, Instant::now())),
             _ => {}
@@ -270,6 +298,7 @@ impl Progress {
                 return Some((silent.min(since + limits.body), "linger"));
             }
             Phase::FirstByte => Some((since + limits.first_byte, "first-byte")),
+            Phase::LastCall => Some((since + limits.linger.min(limits.first_byte), "first-byte")),
             Phase::Header => Some((since + limits.header, "header")),
             Phase::KeepAlive if self.is_draining() => None,
             Phase::KeepAlive => Some((since + limits.keep_alive, "keep-alive")),
@@ -444,7 +473,42 @@ mod tests {
             progress.facts();
             assert_eq!(progress.may_be_sent_more(), more, "{bytes:?}");
         }
-        assert!(Progress::http2(Instant::now(), Duration::from_secs(6)).may_be_sent_more());
+        let progress = Progress::http2(Instant::now(), Duration::from_secs(6));
+        assert!(!progress.may_be_sent_more());
+        progress.says_goodbye();
+        assert!(progress.may_be_sent_more());
+    }
+
+    #[test]
+    fn at_the_stop_who_asks_has_a_little_time() {
+        let start = Instant::now();
+        for (bytes, answered, asks, seconds, name) in [
+            ("", false, true, 1, "first-byte"),
+            ("GET", false, true, 2, "header"),
+            ("GET / HTTP/1.1\r\n\r\n", true, false, 3, "keep-alive"),
+            ("GET / HTTP/1.1\r\n\r\nGET", true, true, 2, "header"),
+        ] {
+            let progress = Progress::http1(start, Duration::from_secs(6));
+            if !bytes.is_empty() {
+                progress.has_read(bytes.as_bytes());
+            }
+            if answered {
+                progress.begin(start);
+                progress.facts();
+                progress.finish(start);
+            }
+            assert_eq!(progress.is_asking(), asks, "{bytes:?}");
+            let stop = start + Duration::from_secs(60);
+            if asks {
+                progress.hurry(stop);
+            }
+            let (due, which) = progress.due(&LIMITS).unwrap();
+            assert_eq!(which, name, "{bytes:?}");
+            // What was read is told by the clock.
+            let from = if bytes == "GET" || !asks { start } else { stop };
+            assert!(due >= from + Duration::from_secs(seconds), "{bytes:?}");
+            assert!(due < from + Duration::from_secs(seconds + 30), "{bytes:?}");
+        }
     }
 
     #[test]

@@ -140,17 +140,16 @@ async fn who_was_about_to_ask_at_the_stop_is_answered() {
         .start(1)
         .await;
     let (request, half) = ("GET /hello HTTP/1.1\r\nhost: fitness.example.com\r\n\r\n", 30);
-    // Connected, in the middle of a first request, and in the middle of a second one.
+    // Connected, in the middle of a first request, and in the middle of a second one that came behind the first.
     let connected = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
     let mut first = TcpStream::connect(lb.http).await.unwrap();
     first.write_all(&request.as_bytes()[..half]).await.unwrap();
     let mut second = TcpStream::connect(lb.http).await.unwrap();
-    second.write_all(request.as_bytes()).await.unwrap();
+    second.write_all(format!("{request}{}", &request[..half]).as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     while !answer.ends_with(b"hello") {
         assert!(second.read_buf(&mut answer).await.unwrap() > 0);
     }
-    second.write_all(&request.as_bytes()[..half]).await.unwrap();
     lb.signal(Signal::SIGTERM);
     eventually("it stops accepting", || lb.log().contains("finishing what is in flight")).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -158,4 +157,23 @@ async fn who_was_about_to_ask_at_the_stop_is_answered() {
     asks_on(first, &request[half..]).await;
     asks_on(second, &request[half..]).await;
     assert!(lb.ended().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_connected_and_silent_does_not_hold_the_stop_up_for_long() {
+    let (backend, authority) = (Backend::start("app-1"), Authority::new());
+    authority.issue("site", &["fitness.example.com"]);
+    let mut lb = Setup::new(&[&backend])
+        .with("tls.listen", r#"["127.0.0.1:0"]"#)
+        .with("tls.certificates", &authority.setting(&["site"]))
+        .with("server.first_byte_timeout_ms", "60000")
+        .with("server.linger_timeout_ms", "300")
+        .with("shutdown.lame_duck_ms", "10")
+        .with("shutdown.drain_deadline_ms", "60000")
+        .start(1)
+        .await;
+    let silent = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
+    lb.signal(Signal::SIGTERM);
+    assert!(lb.ended().await);
+    drop(silent);
 }

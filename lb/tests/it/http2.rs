@@ -241,32 +241,35 @@ async fn a_client_that_opens_no_window_is_reset() {
 async fn who_takes_an_answer_byte_by_byte_is_reset() {
     let backend = Backend::start("app-1");
     let lb = Setup::new(&[&backend]).with("server.write_timeout_ms", "400").start(1).await;
-    let stream = TcpStream::connect(lb.http).await.unwrap();
-    let mut client = Client::over(stream, Builder::new().initial_window_size(1)).await;
-    let (response, _) = client.begin(request("GET", "/size/8000"), true).await.unwrap();
-    let mut body = response.await.unwrap().into_body();
-    let dripping = async {
-        loop {
-            match body.data().await.expect("it is not the end") {
-                Ok(chunk) => body.flow_control().release_capacity(chunk.len()).unwrap(),
-                Err(error) => break error,
+    // With a length, and without.
+    for path in ["/size/8000", "/chunks/8000"] {
+        let stream = TcpStream::connect(lb.http).await.unwrap();
+        let mut client = Client::over(stream, Builder::new().initial_window_size(1)).await;
+        let (response, _) = client.begin(request("GET", path), true).await.unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let dripping = async {
+            loop {
+                match body.data().await.expect("it is not the end") {
+                    Ok(chunk) => body.flow_control().release_capacity(chunk.len()).unwrap(),
+                    Err(error) => break error,
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let error = tokio::time::timeout(PATIENCE, dripping).await.expect("it is reset");
-    assert_eq!(error.reason(), Some(Reason::CANCEL), "{error}");
-    assert_eq!(lb.metric("lb_streams_cut_total", "reason=\"write\"").await, 1.0);
+        };
+        let error = tokio::time::timeout(PATIENCE, dripping).await.expect("it is reset");
+        assert_eq!(error.reason(), Some(Reason::CANCEL), "{path} {error}");
+    }
+    assert_eq!(lb.metric("lb_streams_cut_total", "reason=\"write\"").await, 2.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_as_large_as_the_answer_is_enough() {
     let backend = Backend::start("app-1");
     let lb = Setup::new(&[&backend]).start(1).await;
-    for size in [1, 4_096, 4_097, 60_000] {
+    for (path, size) in [("size", 1), ("size", 4_096), ("size", 4_097), ("size", 60_000), ("chunks", 4_097)] {
         let stream = TcpStream::connect(lb.http).await.unwrap();
         let mut client = Client::over(stream, Builder::new().initial_window_size(size)).await;
-        let (response, _) = client.begin(request("GET", &format!("/size/{size}")), true).await.unwrap();
+        let (response, _) = client.begin(request("GET", &format!("/{path}/{size}")), true).await.unwrap();
         let mut body = response.await.unwrap().into_body();
         let mut chunks = Vec::new();
         while let Some(chunk) = tokio::time::timeout(PATIENCE, body.data()).await.expect("no more is needed")
@@ -401,19 +404,45 @@ async fn a_stop_finishes_the_streams_in_flight() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_crosses_the_goodbye_is_not_reset() {
     let backend = Backend::start("app-1");
-    let lb = Setup::new(&[&backend]).start(1).await;
+    let mut lb = Setup::new(&[&backend]).with("shutdown.lame_duck_ms", "10").start(1).await;
     let mut stream = TcpStream::connect(lb.http).await.unwrap();
-    // DATA of no stream is an error of the connection.
-    let data_of_none = b"\0\0\0\0\0\0\0\0\0";
-    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice(), data_of_none].concat();
-    stream.write_all(&opening).await.unwrap();
-    let mut goodbye = Vec::new();
-    stream.read_to_end(&mut goodbye).await.unwrap();
-    assert!(goodbye.windows(5).any(|frame| frame == b"\x07\0\0\0\0"), "{goodbye:?}");
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    stream.read_u8().await.unwrap();
+    lb.signal(Signal::SIGTERM);
+    let mut read = Vec::new();
+    let asks = b"\0\0\x08\x06\0\0\0\0\0";
+    let asked = loop {
+        assert!(stream.read_buf(&mut read).await.unwrap() > 0, "{read:?}");
+        if let Some(at) = read.windows(9).position(|frame| frame == asks).filter(|at| read.len() >= at + 17) {
+            break read[at + 9..at + 17].to_vec();
+        }
+    };
+    stream.write_all(&[b"\0\0\x08\x06\x01\0\0\0\0".as_slice(), &asked].concat()).await.unwrap();
+    stream.read_to_end(&mut read).await.unwrap();
     for _ in 0..3 {
         stream.write_all(b"\0\0\x08\x06\0\0\0\0\0unheeded").await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    drop(stream);
+    assert!(lb.ended().await);
+}
+
+/// A client that breaks the rules is owed nothing, and what it had sent before is not asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_of_the_connection_ends_it_at_once() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    // A request, and in the same segment DATA of no stream.
+    let head = b"\x82\x86\x41\x01a\x04\x06/never";
+    let request = [&[0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1], head.as_slice()].concat();
+    let opening = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".as_slice();
+    stream.write_all(&[opening, &request, b"\0\0\0\0\0\0\0\0\0"].concat()).await.unwrap();
+    let mut goodbye = Vec::new();
+    let _ = stream.read_to_end(&mut goodbye).await;
+    assert!(goodbye.windows(5).any(|frame| frame == b"\x07\0\0\0\0"), "{goodbye:?}");
+    lb.wait("it is gone", |metrics| sum(metrics, "lb_connections", "") == 0.0).await;
+    assert_eq!((backend.state.seen("/never"), lb.metric("lb_requests_in_flight", "").await), (0, 0.0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
