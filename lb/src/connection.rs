@@ -29,7 +29,7 @@ use crate::ticket::Memo;
 use crate::tunnel::Tunnel;
 use crate::worker::{Shared, Worker};
 pub(crate) use io::Prefixed;
-use opening::{Opened, Stream};
+use opening::{Opened, Stream, Unopened};
 pub(crate) use progress::{CUTS, Progress};
 
 /// What is expected on a listener.
@@ -65,6 +65,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// It becomes a tunnel.
+    fn switches(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
     /// The connection is the tunnel's once the answer that says so is written.
     pub(crate) fn switch(&self, tunnel: Tunnel) {
         *self.tunnel.borrow_mut() = Some(tunnel);
@@ -77,7 +82,16 @@ pub(crate) async fn serve(stream: TcpStream, peer: SocketAddr, speaks: Speaks, w
     let shared = &worker.shared;
     // Before a handshake is paid for. A proxy's clients are counted by the addresses that it names.
     let Some(_seat) = take_seat(shared, peer, &config) else { return };
-    let opened = opening::open(stream, peer, speaks, &config, &shared.tls, &shared.metrics).await;
+    let last_call = async {
+        worker.stopping.cancelled().await;
+        tokio::time::sleep(config.server.deadlines.linger).await;
+        Err(Unopened::FirstByte)
+    };
+    let opened = tokio::select! {
+        biased;
+        opened = opening::open(stream, peer, speaks, &config, &shared.tls, &shared.metrics) => opened,
+        late = last_call => late,
+    };
     let Opened { stream, client, server } = match opened {
         Ok(opened) => opened,
         Err(unopened) => {

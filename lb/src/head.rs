@@ -105,6 +105,12 @@ impl Heads {
         self.state == State::RequestLine && self.line_bytes == 0 && self.first.is_none()
     }
 
+    /// Whether a head has begun to come, or has come and nobody has asked for it.
+    pub(crate) fn has_begun(&self) -> bool {
+        let begun = self.state == State::Field || (self.state == State::RequestLine && self.line_bytes > 0);
+        begun || self.first.is_some()
+    }
+
     /// The next bytes from the client, however they were cut.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {

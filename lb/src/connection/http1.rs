@@ -9,7 +9,7 @@ use std::time::Instant;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::debug;
 
 use super::Client;
@@ -41,7 +41,7 @@ where
     let (worker, peer) = (&client.worker, client.address);
     let mut watchdog = pin!(watch(&progress, &config));
     let mut stopping = pin!(worker.stopping.cancelled());
-    let mut told = false;
+    let (mut told, mut ended_once) = (false, false);
     let cut = |reason| {
         progress.cut(reason);
         worker.shared.metrics.connection_cut(reason);
@@ -51,10 +51,20 @@ where
         tokio::select! {
             biased;
             ended = &mut connection => match ended {
-                Ok(()) => break,
+                Ok(()) if ended_once || client.switches() => break,
+                // hyper neither flushes nor closes a connection on which anybody has offered a switch of protocols, whatever
+                // the answer was. Asked again it does, and otherwise there is nothing left to do.
+                Ok(()) => {
+                    ended_once = true;
+                    continue;
+                }
                 Err(error) => {
                     debug!(%peer, %error, "client connection ended");
-                    return;
+                    if ended_once || !error.is_parse() {
+                        return;
+                    }
+                    ended_once = true;
+                    continue;
                 }
             },
             reason = watchdog.as_mut() => return cut(reason),
@@ -69,21 +79,13 @@ where
             Pin::new(&mut connection).graceful_shutdown();
         }
     }
-    let parts = connection.into_parts();
-    let mut stream = parts.io.into_inner();
     // hyper's own upgrades want a stream that may move between threads; ours never does. It gives the stream back all the
     // same, after the 101 is written, with what the client has sent behind its request.
-    if let Some(tunnel) = client.tunnel.take() {
-        let stream = Prefixed { stream: stream.into_inner(), first: parts.read_buf };
-        let limits = Limits { whole: config.server.tunnel_timeout, half: config.server.deadlines.body };
-        return tunnel.run(stream, limits, &worker.shared.metrics).await;
-    }
-    // It closes no connection on which anybody has asked for a switch, whatever the answer was.
-    tokio::select! {
-        biased;
-        _ = stream.shutdown() => {}
-        reason = watchdog => cut(reason),
-    }
+    let Some(tunnel) = client.tunnel.take() else { return };
+    let parts = connection.into_parts();
+    let stream = Prefixed { stream: parts.io.into_inner().into_inner(), first: parts.read_buf };
+    let limits = Limits { whole: config.server.tunnel_timeout, half: config.server.deadlines.body };
+    tunnel.run(stream, limits, &worker.shared.metrics).await;
 }
 
 /// Returns when a deadline has passed.

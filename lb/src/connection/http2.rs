@@ -35,7 +35,7 @@ where
     let streams = Rc::new(Streams::new(Instant::now(), config.pools[0].upstream.body_timeout));
     let io = TokioIo::new(Watched::new(stream, Rc::clone(&streams.connection)));
     let service = service_fn(|request| {
-        // What h2 still has when it has given the connection up is asked by nobody any more; it resets it.
+        // What h2 still hands out while we linger is asked by nobody any more, and reset.
         let progress = (!streams.connection.is_lingering()).then(|| streams.begin(Instant::now()));
         let (client, streams) = (Rc::clone(&client), Rc::clone(&streams));
         async move {
@@ -88,6 +88,7 @@ where
         if goodbye && !told {
             told = true;
             streams.connection.says_goodbye();
+            streams.connection.hurry(Instant::now());
             // GOAWAY: what has begun is finished, nothing new is taken.
             Pin::new(&mut connection).graceful_shutdown();
         }

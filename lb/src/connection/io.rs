@@ -140,6 +140,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, data);
         self.progress.has_written(polled.is_pending());
+        if matches!(polled, Poll::Ready(Ok(count)) if count == data.len()) {
+            self.progress.has_ended_with(data);
+        }
         polled
     }
 
@@ -150,6 +153,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<std::io::Result<usize>> {
         let polled = gather::poll_write(&mut self.stream, cx, data);
         self.progress.has_written(polled.is_pending());
+        if let Poll::Ready(Ok(count)) = polled
+            && self.progress.is_http2()
+            && let Some(last) = data.iter().rfind(|piece| !piece.is_empty())
+            && count == data.iter().map(|piece| piece.len()).sum::<usize>()
+        {
+            self.progress.has_ended_with(last);
+        }
         polled
     }
 

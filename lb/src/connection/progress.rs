@@ -136,24 +136,29 @@ impl Progress {
     pub(super) fn is_asking(&self) -> bool {
         match self.phase.get().0 {
             Phase::FirstByte | Phase::LastCall | Phase::Header => true,
-            // It came behind the one before.
-            Phase::KeepAlive => !self.heads.borrow().is_between(),
+            // It came behind the one before, whose answer is taken.
+            Phase::KeepAlive => !self.is_draining() && self.heads.borrow().has_begun(),
             Phase::Busy | Phase::Lingering => false,
         }
     }
 
-    /// We are stopping: a head that has begun still has its time, and a client that has not a little.
+    /// We are stopping: a client that has not begun to ask has a little time, and half a head that of a whole one.
     pub(super) fn hurry(&self, now: Instant) {
         match self.phase.get().0 {
             Phase::FirstByte => self.phase.set((Phase::LastCall, now)),
-            Phase::KeepAlive => self.phase.set((Phase::Header, now)),
-            Phase::LastCall | Phase::Header | Phase::Busy | Phase::Lingering => {}
+            Phase::KeepAlive if self.is_asking() => self.phase.set((Phase::Header, now)),
+            _ => {}
         }
     }
 
-    /// GOAWAY was said.
+    /// GOAWAY without an error was said: the connection ends in peace.
     pub(super) fn says_goodbye(&self) {
         self.goodbye.set(true);
+    }
+
+    /// The connection of many.
+    pub(super) fn is_http2(&self) -> bool {
+        self.of == Of::Http2
     }
 
     /// One of many on its connection, which buffers what its client has no window for.
@@ -247,6 +252,14 @@ impl Progress {
         }
     }
 
+    /// These bytes were written, and were the last so far. What h2 ends a connection with is its last frame, also where the
+    /// client has said goodbye first.
+    pub(super) fn has_ended_with(&self, bytes: &[u8]) {
+        if self.is_http2() && is_peaceful_goodbye(bytes) {
+            self.says_goodbye();
+        }
+    }
+
     pub(super) fn has_written(&self, waits: bool) {
         let waited = self.write.get().is_some();
         note_paced(&self.write, waits, &self.download);
@@ -317,6 +330,12 @@ impl Progress {
         .flatten()
         .min()
     }
+}
+
+/// Whether they end with a GOAWAY frame of NO_ERROR (RFC 9113, 6.8).
+fn is_peaceful_goodbye(bytes: &[u8]) -> bool {
+    const HEAD: [u8; 9] = [0, 0, 8, 7, 0, 0, 0, 0, 0];
+    bytes.last_chunk::<17>().is_some_and(|frame| frame[..9] == HEAD && frame[13..] == [0; 4])
 }
 
 fn note(cell: &Cell<Option<Instant>>, waits: bool) {
@@ -477,6 +496,55 @@ mod tests {
         assert!(!progress.may_be_sent_more());
         progress.says_goodbye();
         assert!(progress.may_be_sent_more());
+    }
+
+    #[test]
+    fn an_end_in_peace_is_told_from_an_error() {
+        let goodbye = |error: u8| [&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0][..], &[error]].concat();
+        for (of, bytes, peaceful) in [
+            (Of::Http2, goodbye(0), true),
+            (Of::Http2, [b"data", &goodbye(0)[..]].concat(), true),
+            (Of::Http2, goodbye(1), false),
+            (Of::Http2, goodbye(0)[1..].to_vec(), false),
+            (Of::Http2, [&goodbye(0)[..], b"more"].concat(), false),
+            (Of::Http1, goodbye(0), false),
+        ] {
+            let progress = Progress::new(of, Instant::now(), Duration::from_secs(6));
+            progress.has_ended_with(&bytes);
+            assert_eq!(progress.goodbye.get(), peaceful, "{of:?} {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn who_still_takes_an_answer_is_not_asking() {
+        for (bytes, draining, asks) in [
+            ("GET / HTTP/1.1\r\n\r\nGET", false, true),
+            ("GET / HTTP/1.1\r\n\r\nGET", true, false),
+            ("POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nab", false, false),
+        ] {
+            let start = Instant::now();
+            let progress = Progress::http1(start, Duration::from_secs(6));
+            progress.has_read(bytes.as_bytes());
+            progress.begin(start);
+            progress.facts();
+            progress.finish(start);
+            if draining {
+                progress.has_written(true);
+            }
+            assert_eq!(progress.is_asking(), asks, "{bytes:?} {draining}");
+            progress.hurry(start);
+            let due = progress.due(&LIMITS).unwrap().1;
+            assert_eq!(
+                due,
+                if asks {
+                    "header"
+                } else if draining {
+                    "write"
+                } else {
+                    "keep-alive"
+                }
+            );
+        }
     }
 
     #[test]

@@ -167,13 +167,20 @@ async fn who_is_connected_and_silent_does_not_hold_the_stop_up_for_long() {
         .with("tls.listen", r#"["127.0.0.1:0"]"#)
         .with("tls.certificates", &authority.setting(&["site"]))
         .with("server.first_byte_timeout_ms", "60000")
+        .with("server.keep_alive_timeout_ms", "60000")
+        .with("server.header_timeout_ms", "60000")
+        .with("tls.handshake_timeout_ms", "60000")
+        .with("server.body_timeout_ms", "1000")
         .with("server.linger_timeout_ms", "300")
         .with("shutdown.lame_duck_ms", "10")
         .with("shutdown.drain_deadline_ms", "60000")
         .start(1)
         .await;
-    let silent = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
+    let plain = TcpStream::connect(lb.http).await.unwrap();
+    let shaking_hands = TcpStream::connect(lb.bound["https"]).await.unwrap();
+    let one = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
+    let two = authority.connect(lb.bound["https"], "fitness.example.com", &["h2"]).await.unwrap();
     lb.signal(Signal::SIGTERM);
     assert!(lb.ended().await);
-    drop(silent);
+    drop((plain, shaking_hands, one, two));
 }

@@ -427,6 +427,33 @@ async fn what_crosses_the_goodbye_is_not_reset() {
     assert!(lb.ended().await);
 }
 
+/// The client says that it will go while an answer is on its way, and reads it late.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_goodbye_first_gets_all_of_its_answer() {
+    let backend = Backend::start("app-1");
+    let lb = Setup::new(&[&backend]).start(1).await;
+    let mut stream = TcpStream::connect(lb.http).await.unwrap();
+    // SETTINGS and WINDOW_UPDATE open a window of 16 MiB.
+    let settings = b"\0\0\x06\x04\0\0\0\0\0\0\x04\x01\0\0\0".as_slice();
+    let window = b"\0\0\x04\x08\0\0\0\0\0\x01\0\0\0";
+    let head = b"\x82\x86\x41\x01a\x04\x0d/size/6000000".as_slice();
+    let request = [&[0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1], head].concat();
+    let goodbye = b"\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let opening = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", settings, window, &request, goodbye].concat();
+    stream.write_all(&opening).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let (mut buffer, mut read) = (vec![0; 64 * 1024], 0);
+    loop {
+        match tokio::time::timeout(PATIENCE, stream.read(&mut buffer)).await.expect("it goes on").unwrap() {
+            0 => break,
+            now => read += now,
+        }
+        // What a client says meanwhile, for example that it has room.
+        stream.write_all(window).await.unwrap();
+    }
+    assert!(read > 6_000_000, "{read}");
+}
+
 /// A client that breaks the rules is owed nothing, and what it had sent before is not asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_error_of_the_connection_ends_it_at_once() {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::backend::Backend;
 use crate::client::{get, status_of};
@@ -128,6 +128,63 @@ async fn an_answer_waits_for_a_client_that_sends_everything_first() {
             assert_eq!(status_of(&answer), status, "{path} {length}");
         }
     }
+}
+
+/// A backend that answers at once with as many bytes as the path says, takes all that is sent to it, and closes in peace.
+async fn eager(listener: TcpListener) {
+    loop {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        tokio::spawn(async move {
+            let (mut buffer, mut head) = (vec![0; 64 * 1024], Vec::new());
+            while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+                let read = stream.read(&mut buffer).await?;
+                head.extend_from_slice(&buffer[..read]);
+            }
+            let path = String::from_utf8_lossy(&head).split([' ', '/']).nth(2).unwrap().to_owned();
+            let body = vec![0; path.parse().unwrap()];
+            let length = body.len();
+            let answer = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await?;
+            stream.write_all(&body).await?;
+            stream.shutdown().await?;
+            while stream.read(&mut buffer).await? > 0 {}
+            Ok::<_, std::io::Error>(())
+        });
+    }
+}
+
+/// Its last bytes wait in our buffers, or in the kernel's, when hyper is done with the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_early_answer_that_is_taken_late_is_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let backends = [listener.local_addr().unwrap()];
+    tokio::spawn(eager(listener));
+    let lb = Setup::of(&backends).with("health.mode", "off").start(1).await;
+    for offer in ["", "connection: upgrade\r\nupgrade: h2c\r\n"] {
+        let mut clients = tokio::task::JoinSet::new();
+        // Whatever a socket takes, for some of them it is a little less than there is.
+        for length in (1..100).map(|nth| nth * 50_000) {
+            let address = lb.http;
+            clients.spawn(async move {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                let head =
+                    format!("POST /{length} HTTP/1.1\r\nhost: a\r\n{offer}content-length: 1000000\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                stream.write_all(&[1; 10_000]).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(800)).await;
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).await.unwrap();
+                assert_eq!(answer.len() - head_length(&answer), length, "{offer:?}");
+            });
+        }
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+fn head_length(answer: &[u8]) -> usize {
+    answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4
 }
 
 #[tokio::test(flavor = "multi_thread")]
