@@ -176,7 +176,7 @@ pub(crate) struct BackendBody {
     ended: bool,
     received: u64,
     /// The last byte of what came last, which is handed over when the rest is taken.
-    held: Option<Bytes>,
+    held: Option<u8>,
     upload: Rc<Upload>,
     progress: Rc<Progress>,
     loan: Option<Loan>,
@@ -222,9 +222,8 @@ impl BackendBody {
             Ok(data) => return Frame::data(data),
             Err(other) => return other,
         };
-        let rest = data.len() - 1;
-        self.held = Some(Bytes::copy_from_slice(&data[rest..]));
-        data.truncate(rest);
+        self.held = data.last().copied();
+        data.truncate(data.len() - 1);
         // The backend need not wait for the client.
         if self.loan.as_ref().is_some_and(Loan::is_end_stream) {
             self.part_with_backend();
@@ -255,7 +254,7 @@ impl Drop for BackendBody {
     fn drop(&mut self) {
         self.progress.answer(false);
         let whole = self.part_with_backend();
-        let held = self.held.as_ref().map_or(0, Bytes::len) as u64;
+        let held = u64::from(self.held.is_some());
         let mut record = self.finish.record();
         (record.bytes_in, record.bytes_out) = (self.upload.bytes(), self.received - held);
         if whole && held == 0 && self.progress.cut_by().is_none() {
@@ -277,7 +276,7 @@ impl Body for ResponseBody {
             Self::Backend(body) => {
                 body.progress.asked_for();
                 let frame = match body.held.take() {
-                    Some(last) => Ok(Frame::data(last)),
+                    Some(last) => Ok(Frame::data(Bytes::copy_from_slice(&[last]))),
                     None => match ready!(body.poll_backend(cx)) {
                         Some(frame) => frame.map(|frame| body.hold_last(frame)),
                         None => return Poll::Ready(None),
@@ -307,7 +306,7 @@ impl Body for ResponseBody {
             Self::Backend(body) => match (body.absent, &body.loan) {
                 (Some(absent), _) => SizeHint::with_exact(absent),
                 (None, Some(loan)) => loan.size_hint(),
-                (None, None) => SizeHint::with_exact(body.held.as_ref().map_or(0, Bytes::len) as u64),
+                (None, None) => SizeHint::with_exact(u64::from(body.held.is_some())),
             },
         }
     }

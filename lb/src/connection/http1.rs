@@ -42,32 +42,28 @@ where
     let mut watchdog = pin!(watch(&progress, &config));
     let mut stopping = pin!(worker.stopping.cancelled());
     let (mut told, mut ended_once) = (false, false);
-    let cut = |reason| {
-        progress.cut(reason);
-        worker.shared.metrics.connection_cut(reason);
-        debug!(%peer, reason, "client connection cut");
-    };
     loop {
         tokio::select! {
             biased;
-            ended = &mut connection => match ended {
-                Ok(()) if ended_once || client.switches() => break,
-                // hyper neither flushes nor closes a connection on which anybody has offered a switch of protocols, whatever
-                // the answer was. Asked again it does, and otherwise there is nothing left to do.
-                Ok(()) => {
-                    ended_once = true;
-                    continue;
-                }
-                Err(error) => {
+            ended = &mut connection => {
+                if let Err(error) = &ended {
                     debug!(%peer, %error, "client connection ended");
-                    if ended_once || !error.is_parse() {
-                        return;
-                    }
-                    ended_once = true;
-                    continue;
                 }
-            },
-            reason = watchdog.as_mut() => return cut(reason),
+                match ended {
+                    Ok(()) if ended_once || client.switches() => break,
+                    Err(error) if ended_once || !error.is_parse() => return,
+                    // hyper neither flushes nor closes a connection on which anybody has offered a switch of protocols,
+                    // whatever the answer was. Asked again it does, and otherwise there is nothing left to do.
+                    Ok(()) | Err(_) => ended_once = true,
+                }
+                continue;
+            }
+            reason = watchdog.as_mut() => {
+                progress.cut(reason);
+                worker.shared.metrics.connection_cut(reason);
+                debug!(%peer, reason, "client connection cut");
+                return;
+            }
             () = stopping.as_mut(), if !told => {}
         }
         told = true;

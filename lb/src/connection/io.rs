@@ -98,6 +98,23 @@ impl<S> Watched<S> {
     pub(super) fn into_inner(self) -> S {
         self.stream
     }
+
+    /// What became of writing these pieces.
+    fn noted(
+        &self,
+        polled: Poll<std::io::Result<usize>>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        self.progress.has_written(polled.is_pending());
+        if let Poll::Ready(Ok(count)) = polled
+            && self.progress.is_http2()
+            && let Some(last) = pieces.iter().rfind(|piece| !piece.is_empty())
+            && count == pieces.iter().map(|piece| piece.len()).sum::<usize>()
+        {
+            self.progress.has_ended_with(last);
+        }
+        polled
+    }
 }
 
 impl<S: AsyncRead + Unpin> Watched<S> {
@@ -139,11 +156,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         data: &[u8],
     ) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, data);
-        self.progress.has_written(polled.is_pending());
-        if matches!(polled, Poll::Ready(Ok(count)) if count == data.len()) {
-            self.progress.has_ended_with(data);
-        }
-        polled
+        self.noted(polled, &[IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -152,15 +165,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         data: &[IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
         let polled = gather::poll_write(&mut self.stream, cx, data);
-        self.progress.has_written(polled.is_pending());
-        if let Poll::Ready(Ok(count)) = polled
-            && self.progress.is_http2()
-            && let Some(last) = data.iter().rfind(|piece| !piece.is_empty())
-            && count == data.iter().map(|piece| piece.len()).sum::<usize>()
-        {
-            self.progress.has_ended_with(last);
-        }
-        polled
+        self.noted(polled, data)
     }
 
     fn is_write_vectored(&self) -> bool {
