@@ -134,8 +134,7 @@ async fn who_was_about_to_ask_at_the_stop_is_answered() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
     let mut lb = Setup::new(&[&backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
+        .secure(&authority, &["site"])
         .with("shutdown.lame_duck_ms", "300")
         .start(1)
         .await;
@@ -164,8 +163,7 @@ async fn who_is_connected_and_silent_does_not_hold_the_stop_up_for_long() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
     let mut lb = Setup::new(&[&backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
+        .secure(&authority, &["site"])
         .with("server.first_byte_timeout_ms", "60000")
         .with("server.keep_alive_timeout_ms", "60000")
         .with("server.header_timeout_ms", "60000")

@@ -30,11 +30,7 @@ async fn h2load_succeeds_with_every_stream() {
     let Some(h2load) = tool("h2load") else { return };
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
-    let lb = Setup::new(&[&backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
-        .start(1)
-        .await;
+    let lb = Setup::new(&[&backend]).secure(&authority, &["site"]).start(1).await;
     for url in [format!("https://{}/hello", lb.bound["https"]), format!("http://{}/hello", lb.http)] {
         let mut command = Command::new(h2load.get_program());
         command.args(h2load.get_args()).env_clear();

@@ -190,9 +190,7 @@ async fn the_listeners_of_tls_are_handed_over_too() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
     let folder = tempfile::tempdir().unwrap();
-    let setup = setup(&[&backend], folder.path())
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]));
+    let setup = setup(&[&backend], folder.path()).secure(&authority, &["site"]);
     let mut old = setup.clone().start(1).await;
     let client = authority.client(&["http/1.1"], rustls::ALL_VERSIONS);
     let load = Load::start_over_tls(old.bound["https"], client).await;

@@ -476,11 +476,7 @@ async fn an_error_of_the_connection_ends_it_at_once() {
 async fn large_bodies_take_no_memory_over_tls() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
-    let lb = Setup::new(&[&backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
-        .start(1)
-        .await;
+    let lb = Setup::new(&[&backend]).secure(&authority, &["site"]).start(1).await;
     let stream =
         authority.connect(lb.bound["https"], "fitness.example.com", &["h2", "http/1.1"]).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));

@@ -106,11 +106,7 @@ async fn an_introduction_may_be_optional() {
 async fn it_comes_before_tls() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
-    let lb = setup(&backend, "require", "127.0.0.1")
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
-        .start(1)
-        .await;
+    let lb = setup(&backend, "require", "127.0.0.1").secure(&authority, &["site"]).start(1).await;
     let mut stream = TcpStream::connect(lb.bound["https"]).await.unwrap();
     stream.write_all(V2).await.unwrap();
     let config = std::sync::Arc::new(authority.client(&["http/1.1"], rustls::ALL_VERSIONS));

@@ -10,8 +10,7 @@ use crate::tools::{output, tool};
 async fn start(backend: &Backend, authority: &Authority) -> Lb {
     authority.issue("site", &["fitness.example.com"]);
     Setup::new(&[backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
+        .secure(authority, &["site"])
         .with("server.proxy_protocol", "accept")
         .with("server.proxy_protocol_from", r#"["127.0.0.1"]"#)
         .start(1)

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::authority::Authority;
 use crate::backend::Backend;
 use crate::client;
 
@@ -59,6 +60,11 @@ impl Setup {
         self.0.retain(|(known, _)| *known != name);
         self.0.push((name, value.to_owned()));
         self
+    }
+
+    /// With TLS on a port of its own, and these certificates of the authority's.
+    pub(crate) fn secure(self, authority: &Authority, files: &[&str]) -> Self {
+        self.with("tls.listen", r#"["127.0.0.1:0"]"#).with("tls.certificates", &authority.setting(files))
     }
 
     /// Starts it and waits until it serves; `ready` backends must be up.

@@ -101,8 +101,7 @@ async fn certificates_are_replaced() {
     let (backend, authority) = (Backend::start("app-1"), Authority::new());
     authority.issue("site", &["fitness.example.com"]);
     let lb = Setup::new(&[&backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
+        .secure(&authority, &["site"])
         .with("tls.watch_interval_ms", "0")
         .start(1)
         .await;

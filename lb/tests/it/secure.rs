@@ -15,10 +15,7 @@ use crate::process::{Lb, Setup, eventually, sum};
 
 /// A balancer with these certificates.
 fn setup(backend: &Backend, authority: &Authority, files: &[&str]) -> Setup {
-    Setup::new(&[backend])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(files))
-        .with("tls.watch_interval_ms", "50")
+    Setup::new(&[backend]).secure(authority, files).with("tls.watch_interval_ms", "50")
 }
 
 /// One request of HTTP/1.1 on a stream; its whole answer.

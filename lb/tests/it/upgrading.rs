@@ -52,11 +52,7 @@ async fn tunnels(lb: &Lb, count: f64) {
 async fn a_websocket_works_as_without_a_balancer() {
     let authority = Authority::new();
     authority.issue("site", &["fitness.example.com"]);
-    let lb = Setup::of(&[echo().await])
-        .with("tls.listen", r#"["127.0.0.1:0"]"#)
-        .with("tls.certificates", &authority.setting(&["site"]))
-        .start(1)
-        .await;
+    let lb = Setup::of(&[echo().await]).secure(&authority, &["site"]).start(1).await;
     let mut plain = open(TcpStream::connect(lb.http).await.unwrap()).await;
     let stream = authority.connect(lb.bound["https"], "fitness.example.com", &["http/1.1"]).await.unwrap();
     let mut secure = open(stream).await;
