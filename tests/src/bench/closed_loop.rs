@@ -347,6 +347,13 @@ mod tests {
         let target = free.local_addr().unwrap();
         drop(free);
         let origins = start_origins(vec![target], None).unwrap();
+        // They listen once their thread has come to it.
+        let listens = || std::net::TcpStream::connect(target).is_ok();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !listens() {
+            assert!(Instant::now() < deadline, "nobody listens at {target}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         let load = Load { target, connections: 2, page, reconnects, sticks: true, core: None, tls: None };
         (origins, load)
     }
